@@ -1,0 +1,4 @@
+//! Model files: where weights and configs are read from, and which device they run on.
+
+pub mod config;
+pub mod weights;

@@ -1,0 +1,138 @@
+//! Checks against golden outputs of the reference libraries.
+//!
+//! A case is a folder with `case.json`, `inputs.safetensors`, `expected.safetensors` and model
+//! files. [`verify_folder`] runs every case below a folder that Haze knows the kind of.
+
+mod case;
+mod clip;
+mod distribution;
+mod preprocess;
+mod probvlm;
+mod retrieval;
+mod scheduler;
+mod tokenizer;
+mod unclip;
+mod unet;
+mod vae;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+pub use case::{Case, CaseError, Comparison};
+
+/// What became of one case.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All expected tensors were compared; failed ones are among them.
+    Compared(Vec<Comparison>),
+    /// The case could not be run at all.
+    Broken(String),
+    /// Haze has no such feature (yet).
+    Skipped(String),
+}
+
+/// One case and its outcome.
+#[derive(Debug)]
+pub struct CaseReport {
+    /// Folder of the case relative to the verified folder.
+    pub name: String,
+    pub outcome: Outcome,
+}
+
+impl CaseReport {
+    pub fn passed(&self) -> bool {
+        matches!(&self.outcome, Outcome::Compared(c) if !c.is_empty() && c.iter().all(|c| c.passed))
+    }
+
+    pub fn failed(&self) -> bool {
+        !self.passed() && !matches!(self.outcome, Outcome::Skipped(_))
+    }
+
+    /// The comparison closest to, or furthest beyond, its tolerance.
+    pub fn worst(&self) -> Option<&Comparison> {
+        match &self.outcome {
+            Outcome::Compared(list) => list.iter().max_by(|a, b| a.ratio.total_cmp(&b.ratio)),
+            _ => None,
+        }
+    }
+}
+
+/// Finds all folders with a `case.json` at or below `root`, sorted by path.
+///
+/// # Errors
+/// When `root` or a folder below it cannot be read.
+pub fn find_cases(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(folder) = open.pop() {
+        if folder.join("case.json").is_file() {
+            found.push(folder.clone());
+        }
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Runs every case at or below `root` and hands each report to `on_report` as it comes.
+///
+/// # Errors
+/// When the folders cannot be listed.
+pub fn verify_folder(
+    root: &Path,
+    device: &Device,
+    mut on_report: impl FnMut(&CaseReport),
+) -> std::io::Result<Vec<CaseReport>> {
+    let mut reports = Vec::new();
+    for folder in find_cases(root)? {
+        let relative = folder.strip_prefix(root).unwrap_or(&folder);
+        let name = match relative.to_string_lossy() {
+            name if name.is_empty() => ".".to_owned(),
+            name => name.into_owned(),
+        };
+        let report = CaseReport { name, outcome: verify_case(&folder, device) };
+        on_report(&report);
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// Runs the case in one folder. A panic in the code under test is reported, not propagated.
+pub fn verify_case(folder: &Path, device: &Device) -> Outcome {
+    let run = || -> Result<Outcome, CaseError> {
+        let mut case = Case::open(folder)?;
+        match case.kind().to_owned().as_str() {
+            "clip_model" | "clip_text_sd2" | "clip_text_proj" | "clip_vision" => {
+                clip::run(&mut case, device)?;
+            }
+            "clip_tokenizer" => tokenizer::run(&mut case, device)?,
+            "preprocess" => preprocess::run(&mut case, device)?,
+            "probvlm_adapter" => probvlm::run(&mut case, device)?,
+            "ggd" | "distances" => distribution::run(&mut case, device)?,
+            "retrieval" => retrieval::run(&mut case, device)?,
+            "scheduler" | "scheduler_tables" => scheduler::run(&mut case, device)?,
+            "unclip_image" => unclip::run(&mut case, device)?,
+            "unet" => unet::run(&mut case, device)?,
+            "vae" => vae::run(&mut case, device)?,
+            other => return Ok(Outcome::Skipped(format!("kind {other:?} is not supported"))),
+        }
+        Ok(Outcome::Compared(case.into_comparisons()))
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::Broken(error.to_string()),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Outcome::Broken(format!("panicked: {}", text.unwrap_or_default()))
+        }
+    }
+}
