@@ -1,4 +1,5 @@
 //! Model files: where weights and configs are read from, and which device they run on.
 
 pub mod config;
+pub mod device;
 pub mod weights;

@@ -1,0 +1,62 @@
+//! What can go wrong in a session, and the exit code that tells a script which kind it was.
+
+use std::path::PathBuf;
+
+use crate::adapter::AdapterError;
+use crate::decoder::DecodeError;
+use crate::distribution::DistributionError;
+use crate::encoder::EncoderError;
+use crate::files::FileError;
+use crate::gallery::GalleryError;
+use crate::model::config::ConfigError;
+use crate::model::device::DeviceError;
+use crate::query::QueryError;
+
+/// Why a job ended without its result.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Distribution(#[from] DistributionError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{what} is {found}, expected {expected}")]
+    OutOfRange { what: &'static str, found: String, expected: String },
+    #[error("{origin}: not a recipe that can be used: {reason}")]
+    Recipe { origin: String, reason: String },
+    #[error(
+        "no assets folder found (looked in {}); name it by --assets or HAZE_ASSETS",
+        list(looked)
+    )]
+    NoAssets { looked: Vec<PathBuf> },
+    #[error(
+        "{what} {} does not exist, neither in the working folder nor in {}",
+        path.display(), assets.display()
+    )]
+    NotFound { what: &'static str, path: PathBuf, assets: PathBuf },
+    #[error("{0}")]
+    Mismatch(String),
+    #[error("{}: {reason}", path.display())]
+    Output { path: PathBuf, reason: String },
+    #[error("cancelled")]
+    Cancelled,
+    #[error("an internal error ended the job: {0}; please report it with the command you ran")]
+    Panic(String),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,230 @@
+//! The recipe: everything needed to repeat a result, as JSON.
+//!
+//! A recipe names the query, the models by path and content hash, and every number that has an
+//! influence on the result. What has none (device, batch size, output folder) is not part of it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::SessionError;
+use crate::decoder::SchedulerKind;
+use crate::model::config::read_json;
+
+/// Version of the recipe format; raised when a field changes its meaning.
+pub const RECIPE_SCHEMA: u32 = 1;
+
+/// Upper bound on samples per query, far above what a person can look at.
+pub const MAX_SAMPLES: usize = 4096;
+/// Upper bound on dropout passes.
+pub const MAX_DROPOUT_PASSES: usize = 1000;
+/// Upper bound on listed retrieval results.
+pub const MAX_TOP_K: usize = 10_000;
+
+/// Everything needed to repeat a result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Format version, [`RECIPE_SCHEMA`].
+    pub schema: u32,
+    /// Version of Haze that wrote the recipe.
+    pub haze: String,
+    pub query: RecipeQuery,
+    pub models: Models,
+    pub sampling: Sampling,
+    pub decoding: Decoding,
+    pub retrieval: Retrieval,
+}
+
+/// The query as the user gave it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum RecipeQuery {
+    /// The text itself.
+    Text(String),
+    /// An image file and the BLAKE3 hash of its decoded RGB pixels.
+    Image { path: PathBuf, pixels: String },
+}
+
+/// Which models made the result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    pub encoder: ModelRef,
+    pub adapter: ModelRef,
+    /// Carries samples from the adapter's space to the decoder's image space, when they differ.
+    pub bridge: Bridge,
+    /// None: nothing was decoded.
+    pub decoder: Option<ModelRef>,
+    /// None: nothing was searched.
+    pub gallery: Option<ModelRef>,
+}
+
+/// A model or gallery folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRef {
+    /// As given by the user; relative paths are looked up in the working folder and the assets.
+    pub path: PathBuf,
+    /// BLAKE3 hash over its files, empty in a recipe written by hand.
+    #[serde(default)]
+    pub hash: String,
+}
+
+impl ModelRef {
+    /// A reference by path, whose hash is not known yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), hash: String::new() }
+    }
+}
+
+/// How a text query reaches the image space that the decoder works in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bridge {
+    /// The adapter predicts p(image embedding | text) itself.
+    CrossModal,
+    /// Samples of the text embedding go through a linear map fitted on pairs.
+    LinearMap,
+    /// The mean difference between image and text embeddings is added.
+    MeanShift,
+    /// Text samples are decoded as if they were image embeddings; also for image queries.
+    None,
+}
+
+impl Bridge {
+    pub const ALL: [Bridge; 4] =
+        [Bridge::CrossModal, Bridge::LinearMap, Bridge::MeanShift, Bridge::None];
+}
+
+impl std::fmt::Display for Bridge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Bridge::CrossModal => "cross-modal",
+            Bridge::LinearMap => "linear-map",
+            Bridge::MeanShift => "mean-shift",
+            Bridge::None => "none",
+        })
+    }
+}
+
+impl std::str::FromStr for Bridge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Bridge::ALL.into_iter().find(|b| b.to_string() == text).ok_or_else(|| {
+            format!("unknown bridge {text:?}; expected cross-modal, linear-map, mean-shift or none")
+        })
+    }
+}
+
+/// How the distribution is sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Number of embeddings drawn.
+    pub samples: usize,
+    /// Scales the deviation of every sample from the mean; 1 draws from the distribution itself.
+    pub temperature: f64,
+    pub seed: u64,
+    /// Dropout passes behind the epistemic uncertainty.
+    pub dropout_passes: usize,
+}
+
+/// How samples are decoded to images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoding {
+    /// None: the scheduler of the decoder folder.
+    pub scheduler: Option<SchedulerKind>,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    pub noise_level: usize,
+    /// False: every tile starts from the same latent noise, so tiles differ by embedding alone.
+    pub independent_noise: bool,
+    /// Text given to the decoder beside the embedding.
+    pub prompt: String,
+}
+
+/// What is listed of the retrieval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retrieval {
+    /// k of P(in top k), and the number of items listed.
+    pub top_k: usize,
+}
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// When it is missing, not JSON, of another schema, or has unknown or out-of-range fields.
+    pub fn read(path: &Path) -> Result<Self, SessionError> {
+        let json: serde_json::Value = read_json(path)?;
+        Self::from_json(json, &path.display().to_string())
+    }
+
+    /// Parses a recipe; `origin` names where it came from in errors.
+    ///
+    /// # Errors
+    /// When it is of another schema, or has unknown or out-of-range fields.
+    pub fn from_json(json: serde_json::Value, origin: &str) -> Result<Self, SessionError> {
+        let schema = json.get("schema").and_then(serde_json::Value::as_u64);
+        if schema != Some(u64::from(RECIPE_SCHEMA)) {
+            return Err(SessionError::Recipe {
+                origin: origin.to_owned(),
+                reason: format!(
+                    "its schema is {}, this version of Haze reads schema {RECIPE_SCHEMA}",
+                    schema.map_or("missing".to_owned(), |s| s.to_string())
+                ),
+            });
+        }
+        let recipe: Self = serde_json::from_value(json).map_err(|e| SessionError::Recipe {
+            origin: origin.to_owned(),
+            reason: e.to_string(),
+        })?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Checks every number against its range.
+    ///
+    /// # Errors
+    /// Names the first option out of range, its value and the range.
+    pub fn validate(&self) -> Result<(), SessionError> {
+        let Sampling { samples, temperature, dropout_passes, .. } = self.sampling;
+        within("samples", samples, 1..=MAX_SAMPLES)?;
+        within("dropout passes", dropout_passes, 0..=MAX_DROPOUT_PASSES)?;
+        within("top k", self.retrieval.top_k, 1..=MAX_TOP_K)?;
+        within("steps", self.decoding.steps, 1..=1000)?;
+        within("noise level", self.decoding.noise_level, 0..=999)?;
+        within_f64("temperature", temperature, 0.0, 100.0)?;
+        within_f64("guidance scale", self.decoding.guidance_scale, 0.0, 100.0)
+    }
+}
+
+fn within(
+    what: &'static str,
+    found: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<(), SessionError> {
+    if range.contains(&found) {
+        return Ok(());
+    }
+    Err(SessionError::OutOfRange {
+        what,
+        found: found.to_string(),
+        expected: format!("{} to {}", range.start(), range.end()),
+    })
+}
+
+fn within_f64(what: &'static str, found: f64, low: f64, high: f64) -> Result<(), SessionError> {
+    if (low..=high).contains(&found) {
+        return Ok(());
+    }
+    Err(SessionError::OutOfRange {
+        what,
+        found: found.to_string(),
+        expected: format!("{low} to {high}"),
+    })
+}
