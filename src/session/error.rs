@@ -47,6 +47,14 @@ pub enum SessionError {
         path.display(), assets.display()
     )]
     NotFound { what: &'static str, path: PathBuf, assets: PathBuf },
+    #[error(
+        "the bundle {} has no adapter for {what}; train one with haze train, or name one with \
+         --adapter",
+        bundle.display()
+    )]
+    NoAdapter { bundle: PathBuf, what: String },
+    #[error("no place for a cache on this system; set HAZE_CACHE to a writable folder")]
+    NoCache,
     #[error("{0}")]
     Mismatch(String),
     #[error("{}: {reason}", path.display())]
@@ -55,6 +63,19 @@ pub enum SessionError {
     Cancelled,
     #[error("an internal error ended the job: {0}; please report it with the command you ran")]
     Panic(String),
+}
+
+impl SessionError {
+    /// True when the job ended because it was asked to.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            SessionError::Cancelled => true,
+            SessionError::Decode(error) => error.is_cancelled(),
+            SessionError::Gallery(error) => error.is_cancelled(),
+            SessionError::Adapter(error) => error.is_cancelled(),
+            _ => false,
+        }
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

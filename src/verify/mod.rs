@@ -15,6 +15,7 @@ mod unclip;
 mod unet;
 mod vae;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -80,14 +81,15 @@ pub fn find_cases(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Runs every case at or below `root` and hands each report to `on_report` as it comes.
+/// Runs every case at or below `root` and hands each report to `on_report` as it comes; `Break`
+/// stops after that case.
 ///
 /// # Errors
 /// When the folders cannot be listed.
 pub fn verify_folder(
     root: &Path,
     device: &Device,
-    mut on_report: impl FnMut(&CaseReport),
+    mut on_report: impl FnMut(&CaseReport) -> ControlFlow<()>,
 ) -> std::io::Result<Vec<CaseReport>> {
     let mut reports = Vec::new();
     for folder in find_cases(root)? {
@@ -97,8 +99,11 @@ pub fn verify_folder(
             name => name.into_owned(),
         };
         let report = CaseReport { name, outcome: verify_case(&folder, device) };
-        on_report(&report);
+        let flow = on_report(&report);
         reports.push(report);
+        if flow.is_break() {
+            break;
+        }
     }
     Ok(reports)
 }
