@@ -39,6 +39,14 @@ impl Embedding {
         norm(&self.values)
     }
 
+    /// Cosine of the angle to another embedding, -1 to 1; 0 where one of them is zero.
+    pub fn cosine(&self, other: &Embedding) -> f64 {
+        let products = self.values.iter().zip(&other.values);
+        let dot: f64 = products.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let norms = self.norm() * other.norm();
+        if norms > 0.0 { dot / norms } else { 0.0 }
+    }
+
     /// The embedding scaled to unit length; a zero vector stays zero.
     pub fn unit(&self) -> Vec<f32> {
         let scale = self.norm().max(f64::MIN_POSITIVE);
