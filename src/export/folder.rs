@@ -9,7 +9,7 @@ use super::metadata::{write_png, write_sheet};
 use super::replay::SheetMetadata;
 use super::{sheet, tables};
 use crate::files::{FileError, create_folder, write_atomic};
-use crate::query::read_image;
+use crate::query::{AlphaPolicy, read_image};
 use crate::session::result::QueryResult;
 
 /// Name of the recipe in a result folder; also how a result folder is recognised.
@@ -159,7 +159,7 @@ pub fn next_free(base: &Path) -> PathBuf {
 fn thumbnails(result: &QueryResult) -> Vec<Option<RgbImage>> {
     let items = result.retrieval.iter().flat_map(|retrieved| &retrieved.items);
     // A gallery may have lost an image since it was indexed; its row then shows an empty frame.
-    items.map(|item| read_image(&item.image_path).ok().map(|image| image.to_rgb8())).collect()
+    items.map(|item| Some(read_image(item.image_path.as_ref()?).ok()?.to_rgb(AlphaPolicy::White))).collect()
 }
 
 fn is_empty_folder(path: &Path) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::tile_name;
 use super::metadata::{SheetError, read_sheet};
-use crate::query::read_image;
+use crate::query::{AlphaPolicy, read_image};
 use crate::session::recipe::{ModelRef, Recipe};
 use crate::session::result::{QueryResult, SampleStatistics, Tile};
 
@@ -141,7 +141,7 @@ fn pixel_difference(repeated: &QueryResult, sheet: &Path) -> Option<u8> {
     let mean = repeated.mean_tile.iter().map(|tile| ("mean.png".to_owned(), tile));
     let mut worst = None;
     for (name, tile) in mean.chain(named) {
-        let before = read_image(&folder.join(name)).ok()?.to_rgb8();
+        let before = read_image(&folder.join(name)).ok()?.to_rgb(AlphaPolicy::Drop);
         worst = worst.max(Some(largest_difference(&before, tile)?));
     }
     worst

@@ -29,6 +29,7 @@ pub enum Stage {
     Predict,
     IndexGallery,
     Search,
+    Reference,
     LoadDecoder,
     Decode,
     Reencode,
@@ -44,18 +45,10 @@ impl Stage {
             Stage::Predict => "predict the distribution",
             Stage::IndexGallery => "index the gallery",
             Stage::Search => "search the gallery",
+            Stage::Reference => "compare with the gallery's own uncertainty",
             Stage::LoadDecoder => "load decoder",
             Stage::Decode => "decode samples",
             Stage::Reencode => "embed the decoded images",
-        }
-    }
-
-    /// What one unit of its progress is; empty where it has none.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Stage::IndexGallery => "images",
-            Stage::Decode => "steps",
-            _ => "",
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::Device;
-
 use super::assets::Assets;
 use super::error::SessionError;
 use super::event::Event;
+use super::galleries::Gallery;
 use super::recipe::{self, ModelRef, Recipe};
 use super::{Job, fingerprint};
 use crate::adapter::{Adapter, Bridge};
@@ -22,6 +21,7 @@ pub struct Loaded {
     adapter: Option<Cached<Adapter>>,
     bridge: Option<Cached<Bridge>>,
     decoder: Option<Cached<UnClipPipeline>>,
+    gallery: Option<Arc<Gallery>>,
 }
 
 struct Cached<T> {
@@ -72,14 +72,32 @@ impl Loaded {
         job: &mut Job<'_>,
     ) -> Result<Arc<UnClipPipeline>, SessionError> {
         get(&mut self.decoder, "decoder", reference, assets, job, |path| {
-            load_decoder(path, &device.device)
+            Ok(UnClipPipeline::load(path, &device.device)?)
         })
+    }
+
+    /// A gallery is opened anew when its content or the encoder changed.
+    pub fn gallery(
+        &mut self,
+        reference: &mut ModelRef,
+        encoder_reference: &ModelRef,
+        assets: &Assets,
+        encoder: &ClipEncoder,
+        job: &mut Job<'_>,
+    ) -> Result<Arc<Gallery>, SessionError> {
+        let unchanged = |gallery: &Arc<Gallery>| {
+            gallery.path == reference.path && gallery.encoder_hash == encoder_reference.hash
+        };
+        let gallery = match self.gallery.take().filter(unchanged) {
+            Some(gallery) => gallery,
+            None => Arc::new(Gallery::open(reference, encoder_reference, assets, encoder, job)?),
+        };
+        note_hash("gallery", reference, &gallery.hash, job)?;
+        self.gallery = Some(Arc::clone(&gallery));
+        Ok(gallery)
     }
 }
 
-fn load_decoder(path: &Path, device: &Device) -> Result<UnClipPipeline, SessionError> {
-    Ok(UnClipPipeline::load(path, device)?)
-}
 
 /// The cached model of that path, or a fresh one. Fills in the reference's hash; warns when the
 /// recipe was made with other files.

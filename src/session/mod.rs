@@ -13,7 +13,7 @@ mod draws;
 mod error;
 pub mod event;
 pub mod fingerprint;
-mod galleries;
+pub mod galleries;
 mod loaded;
 pub mod plan;
 pub mod recipe;
@@ -36,9 +36,9 @@ use crate::model::device::ComputeDevice;
 use crate::query::{AlphaPolicy, Query, pixels_hash};
 use draws::Draws;
 use event::{Event, Stage};
-use galleries::Gallery;
 use loaded::Loaded;
 use recipe::{Recipe, RecipeQuery};
+use reference::Variances;
 use result::{QueryResult, Sample, StageTime, Tile};
 
 /// Hears the events of a job; `Break` cancels it at the next step.
@@ -138,13 +138,15 @@ impl Session {
         let mut retrieved = None;
         if let Some(model) = &mut recipe.models.gallery {
             job.stage(Stage::IndexGallery)?;
-            let gallery = Gallery::open(model, &recipe.models.encoder, assets, &encoder, job)?;
+            let gallery =
+                loaded.gallery(model, &recipe.models.encoder, assets, &encoder, job)?;
             job.stage(Stage::Search)?;
-            reference = reference::of(&gallery, &adapter, &query_embedding, &distribution)?;
-            let found =
-                gallery.rank(&query_embedding, &distribution, &draws, recipe.retrieval.top_k)?;
+            let mean = distribution.mean();
+            let found = gallery.rank(&query_embedding, &mean, &draws, recipe.retrieval.top_k)?;
             job.tell(Event::Retrieved(&found.retrieved))?;
             retrieved = Some(found);
+            let variances = Variances::of(&gallery, &encoder, &adapter, &recipe.models, job)?;
+            reference = variances.place(distribution.mean_aleatoric());
         }
 
         let mut samples = draws.samples(sampling.samples, retrieved.as_ref().map(|r| &r.nearest));
@@ -275,7 +277,7 @@ fn embed(
             let tokens = encoder.token_count(text)?;
             (encoder.embed_texts(&[text])?, tokens.saturating_sub(encoder.max_tokens()))
         }
-        Query::Image(image) => (encoder.embed_images(std::slice::from_ref(&image.pixels))?, 0),
+        Query::Image(image) => (encoder.embed_images(&[image.to_rgb(AlphaPolicy::default())])?, 0),
     };
     let embedding = embeddings
         .pop()
@@ -305,8 +307,7 @@ fn reencode(
     images: &[RgbImage],
     samples: &mut [Sample],
 ) -> Result<(), SessionError> {
-    let pixels: Vec<image::DynamicImage> = images.iter().cloned().map(Into::into).collect();
-    let embedded = encoder.embed_images(&pixels)?;
+    let embedded = encoder.embed_images(images)?;
     // The first is the mean.
     for ((sample, input), seen) in samples.iter_mut().zip(&inputs[1..]).zip(&embedded[1..]) {
         let given = Embedding { values: input.clone(), modality: Modality::Image };

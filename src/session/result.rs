@@ -114,11 +114,11 @@ pub struct RankedItem {
     pub rank: usize,
     /// Row in the gallery.
     pub row: usize,
-    /// Image path as the gallery names it.
+    /// File name of the image.
     pub image: String,
-    /// Where that image is on this machine.
+    /// Where that image is on this machine, if the gallery says so.
     #[serde(skip)]
-    pub image_path: std::path::PathBuf,
+    pub image_path: Option<std::path::PathBuf>,
     pub caption: Option<String>,
     /// Cosine with the mean.
     pub score: f64,
