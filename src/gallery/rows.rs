@@ -125,21 +125,19 @@ impl EmbeddingRows {
     pub fn read(&self, range: Range<usize>, stride: usize, out: &mut [f32]) {
         assert!(range.end <= self.len && stride >= self.dim, "rows {range:?} of {}", self.len);
         assert!(out.len() >= range.len() * stride, "room for {} numbers", out.len());
-        let mut next = range.start;
-        let mut part = self.parts.partition_point(|part| part.first + part.rows <= next);
-        for row in out.chunks_exact_mut(stride).take(range.len()) {
-            while next >= self.parts[part].first + self.parts[part].rows {
+        let mut part = self.parts.partition_point(|part| part.end() <= range.start);
+        for (index, row) in range.zip(out.chunks_exact_mut(stride)) {
+            while index >= self.parts[part].end() {
                 part += 1;
             }
             let Part { first, data, .. } = &self.parts[part];
-            data.read(next - first, &mut row[..self.dim]);
-            next += 1;
+            data.read(index - first, &mut row[..self.dim]);
         }
     }
 
     /// Says where a row comes from: its number, and the file that holds it.
     pub(super) fn describe(&self, index: usize) -> String {
-        let part = self.parts.partition_point(|part| part.first + part.rows <= index);
+        let part = self.parts.partition_point(|part| part.end() <= index);
         match self.parts.get(part) {
             Some(Part { first, data: Data::Mapped { path, .. }, .. }) => {
                 format!("row {} of {}", index - first, path.display())
@@ -153,6 +151,13 @@ impl EmbeddingRows {
     pub fn look_normalised(&self) -> bool {
         let step = self.len.div_ceil(PROBES).max(1);
         (0..self.len).step_by(step).all(|i| (norm(&self.row(i)) - 1.0).abs() < UNIT_TOLERANCE)
+    }
+}
+
+impl Part {
+    /// The first row after this part.
+    fn end(&self) -> usize {
+        self.first + self.rows
     }
 }
 
