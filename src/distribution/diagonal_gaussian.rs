@@ -21,7 +21,7 @@ impl DiagonalGaussian {
             return Err(DistributionError::Empty { name: "the mean", of: "dimension" });
         }
         check_length("variance", variance.len(), mean.len())?;
-        check_variances("variance", &variance)?;
+        check_variances("variance", &variance, "a finite number from 0 on")?;
         if let Some(dimension) = mean.iter().position(|m| !m.is_finite()) {
             return Err(DistributionError::Dimension {
                 name: "mean",

@@ -7,10 +7,11 @@ use super::{DiagonalGaussian, DistributionError};
 
 /// Mutual likelihood score: log likelihood in nats that both embeddings are the same point,
 /// -1/2 Σ [(mu1 - mu2)² / (v1 + v2) + ln(v1 + v2)] - D/2 ln 2π
-/// (Probabilistic Face Embeddings, arXiv 1904.09658, equation 3). Higher is closer.
+/// (Probabilistic Face Embeddings, arXiv 1904.09658). Higher is closer.
 ///
 /// # Errors
-/// When the dimensions differ.
+/// When the dimensions differ, or both know a dimension exactly (variance 0), which leaves the
+/// likelihood undefined.
 pub fn mutual_likelihood_score(
     a: &DiagonalGaussian,
     b: &DiagonalGaussian,
@@ -23,11 +24,20 @@ pub fn mutual_likelihood_score(
 /// and without the constant. It orders pairs as [`mutual_likelihood_score`] does.
 ///
 /// # Errors
-/// When the dimensions differ.
+/// Those of [`mutual_likelihood_score`].
 pub fn mutual_likelihood_score_released(
     a: &DiagonalGaussian,
     b: &DiagonalGaussian,
 ) -> Result<f64, DistributionError> {
+    let known = a.variance().iter().zip(b.variance()).position(|(v1, v2)| v1 + v2 == 0.0);
+    if let Some(dimension) = known {
+        return Err(DistributionError::Dimension {
+            name: "the sum of both variances",
+            dimension,
+            found: 0.0,
+            expected: "a number above 0",
+        });
+    }
     sum_over_dimensions(a, b, |difference, v1, v2| {
         let variance = v1 + v2;
         -(difference * difference / variance + variance.ln())
@@ -35,7 +45,7 @@ pub fn mutual_likelihood_score_released(
 }
 
 /// Closed-form sampled distance, |mu1 - mu2|² + Σ (v1 + v2) (PCME++, arXiv 2305.18171,
-/// equation 1): the expected squared distance between independent samples of both. Lower is
+/// section 2.2): the expected squared distance between independent samples of both. Lower is
 /// closer.
 ///
 /// # Errors
@@ -121,6 +131,14 @@ mod tests {
         let wider = gaussian(&[1.0, 2.0], &[2.0, 0.25]);
         let expected = (2f64.sqrt() - 0.5f64.sqrt()).powi(2);
         assert!((squared_wasserstein2(&a, &wider).unwrap() - expected).abs() < 1e-15);
+    }
+
+    #[test]
+    fn two_points_have_no_mutual_likelihood() {
+        let (a, b) = (gaussian(&[1.0, 2.0], &[1.0, 0.0]), gaussian(&[1.0, 2.0], &[0.5, 0.0]));
+        let score = mutual_likelihood_score(&a, &b);
+        assert!(matches!(score, Err(DistributionError::Dimension { dimension: 1, .. })));
+        assert_eq!(closed_form_sampled_distance(&a, &b).unwrap(), 1.5);
     }
 
     #[test]

@@ -23,10 +23,11 @@ pub(super) fn check_length(
     Ok(())
 }
 
-/// Variances are numbers from 0 on; a variance that overflowed is no variance.
+/// Variances are finite numbers from 0 on; `expected` says so, and how to get there.
 pub(super) fn check_variances(
     name: &'static str,
     variances: &[f64],
+    expected: &'static str,
 ) -> Result<(), DistributionError> {
     match variances.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
         None => Ok(()),
@@ -34,7 +35,7 @@ pub(super) fn check_variances(
             name,
             dimension,
             found: variances[dimension],
-            expected: "a finite number from 0 on",
+            expected,
         }),
     }
 }

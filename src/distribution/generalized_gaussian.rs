@@ -15,7 +15,7 @@ use super::incomplete_gamma::{LogTails, ln_inverse_lower, ln_inverse_upper, log_
 /// p(x) = beta / (2 alpha Gamma(1/beta)) exp(-(|x - mu| / alpha)^beta)
 /// ```
 ///
-/// (ProbVLM, arXiv 2307.00398, equation 2; Nadarajah, "A generalized normal distribution",
+/// (ProbVLM, arXiv 2307.00398, section 3; Nadarajah, "A generalized normal distribution",
 /// Journal of Applied Statistics 32(7), 2005.) `beta` = 1 is the Laplace density, 2 the Gaussian;
 /// smaller shapes have heavier tails, and large ones approach the uniform density on
 /// `mu - alpha ..= mu + alpha`.
@@ -158,8 +158,8 @@ impl GeneralizedGaussian {
         self.log_absolute_moment(2)
     }
 
-    /// Variance alpha² Gamma(3/beta) / Gamma(1/beta), the aleatoric variance of ProbVLM
-    /// (equation 3 of its paper gives it as such). Infinite beyond the range of f64.
+    /// Variance alpha² Gamma(3/beta) / Gamma(1/beta), what ProbVLM calls the aleatoric
+    /// uncertainty. Infinite beyond the range of f64.
     pub fn variance(&self) -> f64 {
         self.log_variance().exp()
     }
@@ -198,7 +198,7 @@ impl GeneralizedGaussian {
     /// Gamma(1 + 1/beta, 1).
     ///
     /// A gamma variable of shape a is one of shape a + 1 times U^(1/a) (Marsaglia and Tsang,
-    /// ACM TOMS 26(3), 2000, section 6), so G^(1/beta) U has the distribution of |x - mu| / alpha.
+    /// ACM Transactions on Mathematical Software 26(3), 2000), so G^(1/beta) U has the distribution of |x - mu| / alpha.
     /// Drawn like this nothing underflows for large shapes, where Gamma(1/beta)^(1/beta) would.
     pub fn sample<R: Rng + ?Sized>(&self, rng: &mut R) -> f64 {
         self.mu + self.sample_deviation(rng)

@@ -4,7 +4,7 @@
 //! functions of statrs return probabilities, which underflow in the tails, refuse x = 0, and take
 //! x itself where a generalised Gaussian needs |u/alpha|^beta, which underflows too. Here x goes
 //! in as its logarithm and probabilities come out as theirs. Series and continued fraction:
-//! Abramowitz and Stegun, 6.5.29 and 6.5.31; NIST DLMF 8.7.1 and 8.9.2.
+//! NIST DLMF 8.7.1, and 8.9.2 in its contracted form.
 //!
 //! Shapes `a` from 1e-5 to 1e5 are supported; the number of terms grows with sqrt(a).
 

@@ -4,8 +4,8 @@ use super::DistributionError;
 use super::error::check_length;
 
 /// The learned map from a distance to the probability of a match, sigmoid(-scale d + shift):
-/// PCME (arXiv 2101.05068, equation 1) applies it to the distance of two samples, PCME++
-/// (arXiv 2305.18171, equation 2) to the closed-form sampled distance.
+/// PCME (arXiv 2101.05068) applies it to the distance of two samples, PCME++
+/// (arXiv 2305.18171) to the closed-form sampled distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MatchProbability {
     /// a of the papers; positive for a match probability that falls with the distance.

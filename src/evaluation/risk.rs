@@ -1,7 +1,7 @@
 //! Selective risk: the error that remains when only the most certain queries are answered.
 //!
 //! Geifman, Uziel, El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers",
-//! ICLR 2019 (arXiv 1805.08206), sections 2 and 3.
+//! ICLR 2019 (arXiv 1805.08206).
 
 use super::EvaluationError;
 use super::bins::ascending;

@@ -292,6 +292,7 @@ mod tests {
     use std::path::Path;
 
     use crate::model::device::ComputeDevice;
+    use crate::verify::Outcome;
 
     #[test]
     fn the_golden_distributions_and_distances_are_met() {
@@ -302,7 +303,11 @@ mod tests {
                 crate::verify::verify_folder(&root, &device.device, |_| {}).expect("readable");
             assert_eq!(reports.len(), 1);
             for report in reports {
-                println!("{folder}: worst {:?}", report.worst());
+                if let Outcome::Compared(comparisons) = &report.outcome {
+                    for c in comparisons {
+                        println!("{folder} {}: ratio {:.2e}", c.name, c.ratio);
+                    }
+                }
                 assert!(report.passed(), "{folder}: {:#?}", report.outcome);
             }
         }

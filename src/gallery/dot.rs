@@ -1,0 +1,226 @@
+//! Inner products: fast ones in f32 that find candidates, exact ones in f64 that decide.
+//!
+//! The f32 products of one row and query differ between CPUs and are good to [`error_bound`]; the
+//! f64 ones are sums in one fixed order everywhere, so equal rows have equal scores.
+
+/// Numbers summed side by side; rows are padded with zeros to a multiple of it.
+pub(super) const LANES: usize = 16;
+
+/// Queries that share one pass over a row, and rows that share one load of the queries.
+const QUERY_BLOCK: usize = 4;
+const ROW_BLOCK: usize = 2;
+
+/// Length of a padded row of `dim` numbers.
+pub(super) fn padded(dim: usize) -> usize {
+    dim.next_multiple_of(LANES)
+}
+
+/// Largest error of an f32 product of a unit query and a row, as a share of the row's norm.
+///
+/// Higham, *Accuracy and Stability of Numerical Algorithms* (2002), eq. 3.5: a sum of n products
+/// has error at most n u / (1 - n u) times the sum of their absolute values, which for a row x and
+/// a unit query is at most |x|. Here n = padded / LANES + log2(LANES); rounding the query to f32,
+/// scaling by the row's inverse norm and rounding that add a few u. The bound is doubled.
+pub(super) fn error_bound(padded: usize) -> f64 {
+    const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
+    2.0 * (padded / LANES + 16) as f64 * UNIT_ROUNDOFF
+}
+
+/// Products of `queries` `[Q, P]` and `rows` `[R, P]`, P a multiple of [`LANES`]; `out` is
+/// `[Q, R]`.
+pub(super) fn products(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the CPU has the feature.
+            return unsafe { products_avx512(queries, rows, padded, out) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the CPU has both features.
+            return unsafe { products_avx2(queries, rows, padded, out) };
+        }
+    }
+    products_generic::<{ cfg!(target_arch = "aarch64") }>(queries, rows, padded, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn products_avx512(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
+    products_generic::<true>(queries, rows, padded, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn products_avx2(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
+    products_generic::<true>(queries, rows, padded, out);
+}
+
+#[inline(always)]
+fn products_generic<const FMA: bool>(
+    queries: &[f32],
+    rows: &[f32],
+    padded: usize,
+    out: &mut [f32],
+) {
+    let row_count = rows.len() / padded;
+    let query_blocks = queries.chunks(QUERY_BLOCK * padded);
+    for (queries, out) in query_blocks.zip(out.chunks_mut(QUERY_BLOCK * row_count)) {
+        if queries.len() == QUERY_BLOCK * padded {
+            block_of_queries::<FMA, QUERY_BLOCK>(queries, rows, padded, out);
+        } else {
+            for (query, out) in queries.chunks(padded).zip(out.chunks_mut(row_count)) {
+                block_of_queries::<FMA, 1>(query, rows, padded, out);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn block_of_queries<const FMA: bool, const Q: usize>(
+    queries: &[f32],
+    rows: &[f32],
+    padded: usize,
+    out: &mut [f32],
+) {
+    let row_count = rows.len() / padded;
+    let query: [_; Q] = std::array::from_fn(|q| lanes(&queries[q * padded..(q + 1) * padded]));
+    for (i, rows) in rows.chunks(ROW_BLOCK * padded).enumerate() {
+        let first = i * ROW_BLOCK;
+        if rows.len() == ROW_BLOCK * padded {
+            let rows: [_; ROW_BLOCK] =
+                std::array::from_fn(|r| lanes(&rows[r * padded..(r + 1) * padded]));
+            let sums = block::<FMA, Q, ROW_BLOCK>(query, rows);
+            for (q, sums) in sums.iter().enumerate() {
+                out[q * row_count + first..][..ROW_BLOCK].copy_from_slice(sums);
+            }
+        } else {
+            for (r, row) in rows.chunks(padded).enumerate() {
+                let sums = block::<FMA, Q, 1>(query, [lanes(row)]);
+                for (q, sums) in sums.iter().enumerate() {
+                    out[q * row_count + first + r] = sums[0];
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes(row: &[f32]) -> &[[f32; LANES]] {
+    row.as_chunks().0
+}
+
+#[inline(always)]
+fn block<const FMA: bool, const Q: usize, const R: usize>(
+    queries: [&[[f32; LANES]]; Q],
+    rows: [&[[f32; LANES]]; R],
+) -> [[f32; R]; Q] {
+    let mut sums = [[[0f32; LANES]; R]; Q];
+    let steps = queries.iter().chain(&rows).map(|chunks| chunks.len()).min().unwrap_or(0);
+    for step in 0..steps {
+        for q in 0..Q {
+            for r in 0..R {
+                for lane in 0..LANES {
+                    let (a, b) = (queries[q][step][lane], rows[r][step][lane]);
+                    let sum = &mut sums[q][r][lane];
+                    *sum = if FMA { a.mul_add(b, *sum) } else { a * b + *sum };
+                }
+            }
+        }
+    }
+    sums.map(|sums| sums.map(fold))
+}
+
+/// Sums lanes pairwise.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Cosine of a query of norm `query_norm` and a row, in f64 on the f32 numbers, summed in one
+/// order. With a zero vector it is 0 by convention. Rounding may carry it past 1 by an ulp or two,
+/// which is left: clamping would tie rows that differ.
+pub(super) fn cosine(query: &[f32], query_norm: f64, row: &[f32]) -> f64 {
+    const SUMS: usize = 8;
+    let (mut dot, mut square) = ([0f64; SUMS], [0f64; SUMS]);
+    let (queries, query_rest) = query.as_chunks::<SUMS>();
+    let (rows, row_rest) = row.as_chunks::<SUMS>();
+    let mut add = |lane: usize, a: f32, b: f32| {
+        dot[lane] += f64::from(a) * f64::from(b);
+        square[lane] += f64::from(b) * f64::from(b);
+    };
+    for (query, row) in queries.iter().zip(rows) {
+        for lane in 0..SUMS {
+            add(lane, query[lane], row[lane]);
+        }
+    }
+    for (lane, (&a, &b)) in query_rest.iter().zip(row_rest).enumerate() {
+        add(lane, a, b);
+    }
+    let norm = query_norm * square.iter().sum::<f64>().sqrt();
+    // Adding zero turns -0 into 0, which must tie with it.
+    if norm == 0.0 { 0.0 } else { dot.iter().sum::<f64>() / norm + 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoder::norm;
+    use crate::random::{Stream, standard_normal};
+
+    #[test]
+    fn products_stay_within_the_error_bound_for_every_block_remainder() {
+        for (dim, queries, rows) in [(1, 1, 1), (16, 4, 2), (37, 5, 3), (192, 9, 7), (770, 3, 5)] {
+            let padded = padded(dim);
+            let matrix = |index, count: usize| {
+                let mut values = vec![0f32; count * padded];
+                for (i, row) in values.chunks_mut(padded).enumerate() {
+                    let normal =
+                        standard_normal(3, Stream::EmbeddingSamples, index + i as u64, dim);
+                    row[..dim].copy_from_slice(&normal);
+                }
+                values
+            };
+            let (mut a, b) = (matrix(0, queries), matrix(100, rows));
+            for query in a.chunks_mut(padded) {
+                let length = norm(query);
+                query.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+            }
+            for fast in [true, false] {
+                let mut out = vec![f32::NAN; queries * rows];
+                if fast {
+                    products(&a, &b, padded, &mut out);
+                } else {
+                    products_generic::<false>(&a, &b, padded, &mut out);
+                }
+                for (i, &got) in out.iter().enumerate() {
+                    let query = &a[i / rows * padded..][..padded];
+                    let row = &b[i % rows * padded..][..padded];
+                    let exact = cosine(query, norm(query), row) * norm(row);
+                    let error = (f64::from(got) - exact).abs() / norm(row);
+                    assert!(error <= error_bound(padded), "{dim} {i}: {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_cosine_is_the_same_for_every_power_of_two_and_correct() {
+        let query = standard_normal(1, Stream::EmbeddingSamples, 0, 19);
+        let row = standard_normal(1, Stream::EmbeddingSamples, 1, 19);
+        let exact = cosine(&query, norm(&query), &row);
+        let plain: f64 = query.iter().zip(&row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        assert!((exact - plain / norm(&query) / norm(&row)).abs() < 1e-15);
+        for exponent in [-100, -1, 1, 90] {
+            let scaled: Vec<f32> = row.iter().map(|&v| v * 2f32.powi(exponent)).collect();
+            assert_eq!(cosine(&query, norm(&query), &scaled), exact);
+        }
+        assert_eq!(cosine(&query, norm(&query), &[0.0; 19]), 0.0);
+    }
+}
