@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::session::event::Stage;
+use crate::session::event::Event;
 
 /// Shows the stages of one job. Draws nothing when stderr is no terminal or when asked to be quiet.
 pub struct Progress {
@@ -20,9 +20,14 @@ impl Progress {
         Self { bar }
     }
 
-    /// A new stage begins.
-    pub fn stage(&self, stage: Stage) {
-        self.start(stage.name());
+    /// Shows what a job says.
+    pub fn show(&self, event: &Event<'_>) {
+        match event {
+            Event::Stage(stage) => self.start(stage.name()),
+            Event::Progress { done, total } => self.advance(*done, *total),
+            Event::Warning(text) => self.note(&format!("warning: {text}")),
+            Event::Distribution(_) | Event::Retrieved(_) | Event::Finished(_) => {}
+        }
     }
 
     /// Something without a stage of its own begins.

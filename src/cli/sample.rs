@@ -1,6 +1,5 @@
 //! `haze sample`: the main job.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
@@ -12,7 +11,6 @@ use super::progress::Progress;
 use super::{Context, Exit, table};
 use crate::export::folder::{OutputFolder, SHEET_FILE, next_free, write_result};
 use crate::export::sheet::share;
-use crate::session::event::Event;
 use crate::session::plan::Plan;
 use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::request::{self, Parts};
@@ -144,13 +142,8 @@ pub fn run_with_progress(
 ) -> anyhow::Result<QueryResult> {
     let progress = Progress::new(context.options.quiet);
     let result = session.run(recipe, batch_size, &mut |event| {
-        match event {
-            Event::Stage(stage) => progress.stage(stage),
-            Event::Progress { done, total } => progress.advance(done, total),
-            Event::Warning(text) => progress.note(&format!("warning: {text}")),
-            Event::Distribution(_) | Event::Retrieved(_) | Event::Finished(_) => {}
-        }
-        if context.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        progress.show(&event);
+        context.interrupt.flow()
     })?;
     progress.finish();
     Ok(result)

@@ -12,8 +12,8 @@ use super::result::{Nearest, RankedItem, Retrieved};
 use super::{Job, cache, fingerprint};
 use crate::encoder::{ClipEncoder, Embedding, EncoderError};
 use crate::gallery::{
-    BuildOptions, BuildReport, Dataset, EmbeddingStore, ExactSearch, GalleryError, ItemMetadata,
-    RankDistribution, SourceRef, build_index,
+    BuildOptions, BuildReport, Dataset, EmbeddingStore, ExactSearch, GalleryError, Hit, ItemMetadata,
+    RankDistribution, RankOptions, SourceRef, build_index,
 };
 use crate::query::{AlphaPolicy, QueryError, read_image};
 
@@ -98,44 +98,54 @@ impl Gallery {
         draws: &Draws,
         top_k: usize,
     ) -> Result<Found, SessionError> {
-        let mean = vec![mean.to_vec()];
-        let hits = self.search.search(&mean, top_k)?.swap_remove(0);
-        let ids: Vec<usize> = hits.iter().map(|hit| hit.id).collect();
+        let options = RankOptions { top_k, also: Vec::new() };
+        let ranks = RankDistribution::new(&self.search, mean, &draws.values, &options)?;
+        let ids: Vec<usize> = ranks.items.iter().map(|item| item.id).collect();
         let frozen = self.search.ranks_of(std::slice::from_ref(&query.values), &ids)?;
-        let ranks = RankDistribution::new(&self.search, &draws.values, &ids, top_k)?;
+        let frozen = frozen.into_iter().flatten().map(|placement| placement.rank);
         let metadata = self.store.metadata(&ids)?;
-        let items = hits.iter().zip(&metadata).enumerate().map(|(i, (hit, item))| {
-            let of_item = &ranks.items()[i];
+        let count = |share: f64| (share * ranks.samples as f64).round() as usize;
+        let items = ranks.items.iter().zip(&metadata).zip(frozen).map(|((ranks, item), frozen)| {
             RankedItem {
-                rank: i + 1,
-                row: hit.id,
-                image: file_name(item, hit.id),
+                rank: ranks.rank_of_mean,
+                row: ranks.id,
+                image: file_name(item, ranks.id),
                 image_path: self.store.image_file(item),
                 caption: item.captions.first().map(|caption| caption.text.clone()),
-                score: hit.score,
-                frozen_rank: frozen[0][i].rank,
-                top_1_count: of_item.top_1_count,
-                p_top_1: of_item.p_top_1(),
-                top_k_count: of_item.top_k_count,
-                p_top_k: of_item.p_top_k(),
-                rank_median: of_item.rank_median,
-                rank_low: of_item.rank_low,
-                rank_high: of_item.rank_high,
+                score: ranks.score_of_mean,
+                frozen_rank: frozen,
+                top_1_count: count(ranks.p_top1),
+                p_top_1: ranks.p_top1,
+                top_k_count: count(ranks.p_top_k),
+                p_top_k: ranks.p_top_k,
+                rank_median: ranks.rank_median,
+                rank_low: ranks.rank_q05,
+                rank_high: ranks.rank_q95,
             }
         });
         let retrieved = Retrieved {
             gallery_size: self.store.len(),
-            draws: draws.values.len(),
-            top_k,
+            draws: ranks.samples,
+            top_k: ranks.top_k,
             items: items.collect(),
-            distinct_best: ranks.distinct_best(),
-            best_match_set: ranks.best_match_set(0.9).len(),
+            distinct_best: ranks.distinct_top1,
+            best_match_set: ranks.covering_set.len(),
         };
-        Ok(Found { retrieved, nearest: self.nearest(ranks.best())? })
+        let best = self.search.search(&draws.values, 1)?;
+        let best: Vec<Hit> = best.into_iter().flatten().collect();
+        Ok(Found { retrieved, nearest: self.nearest(&best)? })
+    }
+
+    /// The `k` best items of one query `[D]`, by cosine, ties by the lower row.
+    ///
+    /// # Errors
+    /// When the query has another dimension or is not finite.
+    pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, SessionError> {
+        Ok(self.search.search(&[query.to_vec()], k)?.swap_remove(0))
     }
 
     /// Names the best match of every draw.
-    fn nearest(&self, best: &[crate::gallery::Hit]) -> Result<Vec<Nearest>, SessionError> {
+    fn nearest(&self, best: &[Hit]) -> Result<Vec<Nearest>, SessionError> {
         let mut ids: Vec<usize> = best.iter().map(|hit| hit.id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -145,7 +155,7 @@ impl Gallery {
             Err(_) => format!("row {id}"),
         };
         let nearest =
-            |hit: &crate::gallery::Hit| Nearest { row: hit.id, image: name(hit.id), score: hit.score };
+            |hit: &Hit| Nearest { row: hit.id, image: name(hit.id), score: hit.score };
         Ok(best.iter().map(nearest).collect())
     }
 }

@@ -76,7 +76,7 @@ impl Session {
     ) -> Result<QueryResult, SessionError> {
         guarded(|| {
             recipe.validate()?;
-            let mut job = Job { on_event, times: Vec::new() };
+            let mut job = Job::new(on_event);
             let result = self.run_stages(recipe.clone(), batch_size, &mut job)?;
             job.tell(Event::Finished(&result))?;
             Ok(result)
@@ -203,12 +203,17 @@ impl Session {
 }
 
 /// The running job: who listens, and when each stage began.
-struct Job<'a> {
+pub struct Job<'a> {
     on_event: OnEvent<'a>,
     times: Vec<(Stage, Instant)>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// A job without any stage yet.
+    pub fn new(on_event: OnEvent<'a>) -> Self {
+        Self { on_event, times: Vec::new() }
+    }
+
     fn tell(&mut self, event: Event<'_>) -> Result<(), SessionError> {
         match (self.on_event)(event) {
             ControlFlow::Continue(()) => Ok(()),

@@ -99,7 +99,7 @@ pub struct Retrieved {
     pub draws: usize,
     /// k of P(in top k).
     pub top_k: usize,
-    /// The mean's best items, best first.
+    /// The mean's best items, then others that are often in the top k; by the mean's ranking.
     pub items: Vec<RankedItem>,
     /// Number of different items that are the best match of at least one draw.
     pub distinct_best: usize,
