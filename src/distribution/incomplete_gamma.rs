@@ -180,6 +180,15 @@ mod tests {
     }
 
     #[test]
+    fn the_complement_of_a_logarithm_is_accurate_at_both_ends() {
+        assert!(close(ln_complement(-1e-20), 1e-20f64.ln(), 1e-15));
+        assert!(close(ln_complement(-50.0), -(-50f64).exp(), 1e-15));
+        assert!(close(ln_complement(0.25f64.ln()), 0.75f64.ln(), 1e-15));
+        assert_eq!(ln_complement(0.0), f64::NEG_INFINITY);
+        assert_eq!(ln_complement(f64::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
     fn inverses_return_the_probability_they_were_given() {
         for a in SHAPES {
             for p in [1e-300, 1e-100, 1e-16, 1e-9, 1e-3, 0.1, 0.3, 0.5] {

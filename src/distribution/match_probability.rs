@@ -17,14 +17,7 @@ pub struct MatchProbability {
 impl MatchProbability {
     /// Probability in `0..=1` at one distance. Small probabilities keep their relative accuracy.
     pub fn at(&self, distance: f64) -> f64 {
-        let logit = self.shift - self.scale * distance;
-        if logit < 0.0 {
-            // e^-logit would overflow where the probability is still a number
-            let odds = logit.exp();
-            odds / (1.0 + odds)
-        } else {
-            1.0 / (1.0 + (-logit).exp())
-        }
+        1.0 / (1.0 + (self.scale * distance - self.shift).exp())
     }
 }
 
