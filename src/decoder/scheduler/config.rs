@@ -9,7 +9,7 @@ use super::tables::{BetaSchedule, NoiseTable};
 use super::timesteps::Spacing;
 use super::{SchedulerKind, timesteps};
 use crate::decoder::DecodeError;
-use crate::files::{FileError, read_bounded};
+use crate::files::read_bounded;
 use crate::model::config::ConfigError;
 
 const FILE_NAME: &str = "scheduler_config.json";
