@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::model_error::ModelError;
+use crate::encoder::EncoderError;
 use crate::model::config::ConfigError;
 use crate::model::weights::WeightsError;
 
@@ -12,6 +14,10 @@ pub enum DecodeError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("the decoder's text encoder: {0}")]
+    Text(#[from] EncoderError),
     #[error(
         "unknown scheduler {0:?}; expected ddim, ddpm, pndm, euler, euler-ancestral, \
          dpmsolver++, unipc or unclip"
@@ -28,6 +34,24 @@ pub enum DecodeError {
          that the decoder was trained with"
     )]
     EmbeddingDim { found: usize, expected: usize },
+    #[error("the embedding of tile {tile} holds a value that is infinite or not a number")]
+    EmbeddingNotFinite { tile: usize },
+    #[error("the VAE gave pixels of shape {shape:?}, expected 3 channels last")]
+    Pixels { shape: [usize; 4] },
+    #[error("{option} is {found}, expected {expected}")]
+    Option { option: &'static str, found: String, expected: String },
+    #[error(
+        "the latents became infinite or not a number at step {step} of {steps}; \
+         lower the guidance scale, choose another scheduler, or try --device cpu"
+    )]
+    NotFinite { step: usize, steps: usize },
+    #[error(
+        "the device failed while decoding a batch of {batch_size}: {reason}; \
+         try a smaller batch size"
+    )]
+    Device { batch_size: usize, reason: String },
+    #[error("decoding was cancelled")]
+    Cancelled,
     #[error("the noise has shape {found:?}, expected {expected:?}")]
     NoiseShape { found: Vec<usize>, expected: Vec<usize> },
     #[error("{}: cannot be used as a decoder: {reason}", path.display())]

@@ -4,13 +4,13 @@
 //! `noise_level`, and followed by a sinusoidal code of that level (diffusers,
 //! `StableUnCLIPImg2ImgPipeline.noise_image_embeddings`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::DecodeError;
+use super::layers::open_weights;
 use super::scheduler::{NoiseTable, SchedulerConfig, SchedulerKind};
-use crate::model::weights::Weights;
 
 /// Slowest wavelength of the level's code, in units of 2 pi levels.
 const MAX_PERIOD: f64 = 10_000.0;
@@ -30,7 +30,7 @@ impl ImageNormalizer {
     /// # Errors
     /// When the file is missing, the two tensors differ in shape, or a deviation is not above 0.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, DecodeError> {
-        let weights = Weights::open(&weight_file(folder))?;
+        let weights = open_weights(folder)?;
         let mean: Tensor<2> = weights.tensor("mean", device)?;
         let std: Tensor<2> = weights.tensor("std", device)?;
         let (found, expected) = (std.dims(), mean.dims());
@@ -64,13 +64,6 @@ impl ImageNormalizer {
     pub fn denormalize(&self, normalized: Tensor<2>) -> Tensor<2> {
         normalized * self.std.clone() + self.mean.clone()
     }
-}
-
-/// diffusers names the half-precision variant differently; the full one wins when both are there.
-fn weight_file(folder: &Path) -> PathBuf {
-    let full = folder.join("diffusion_pytorch_model.safetensors");
-    let half = folder.join("diffusion_pytorch_model.fp16.safetensors");
-    if !full.exists() && half.exists() { half } else { full }
 }
 
 /// Turns image embeddings into the class vectors that the UNet is conditioned on.
@@ -132,7 +125,7 @@ impl ImageNoiser {
         let normalized = self.normalizer.normalize(embeddings);
         let noised = self.table.add_noise(normalized, noise, noise_level);
         let code = TensorData::new(level_code(noise_level, self.dim()), [1, self.dim()]);
-        let code = Tensor::<2>::from_data(code, &device).repeat_dim(0, batch);
+        let code = Tensor::<2>::from_data(code, (&device, DType::F32)).repeat_dim(0, batch);
         Ok(Tensor::cat(vec![self.normalizer.denormalize(noised), code], 1))
     }
 }

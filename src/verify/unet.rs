@@ -1,7 +1,86 @@
-use burn::tensor::Device;
+//! The UNet against diffusers' `UNet2DConditionModel`.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor};
 
 use super::{Case, CaseError};
+use crate::decoder::unet::{Intermediate, Timestep, UNet};
 
-pub fn run(_case: &mut Case, _device: &Device) -> Result<(), CaseError> {
-    Err(CaseError("in progress".to_owned()))
+/// Checks every intermediate tensor at the main timestep, then the other timesteps, sizes and
+/// weight files that the case has.
+pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
+    let unet = UNet::load(case.folder(), device)?;
+    let sample: Tensor<4> = case.float("sample", device)?;
+    let text: Tensor<3> = case.float("encoder_hidden_states", device)?;
+    let class = match case.input("class_labels") {
+        Ok(_) => Some(case.float("class_labels", device)?),
+        Err(_) => None,
+    };
+    let timestep = Timestep::Each(case.input("timestep")?.values.clone());
+
+    let conditioning = unet.prepare(text.clone(), class.clone())?;
+    let mut seen = BTreeMap::new();
+    let out = unet.forward_observed(
+        sample.clone(),
+        timestep.clone(),
+        &conditioning,
+        &mut |name, value| drop(seen.insert(name.to_owned(), value)),
+    )?;
+    for (name, value) in seen {
+        if !case.expects(&name) {
+            continue;
+        }
+        match value {
+            Intermediate::Vector(value) => case.check(&name, value)?,
+            Intermediate::Map(value) => case.check(&name, value)?,
+        }
+    }
+    if let Some(embedding) =
+        conditioning.class_embedding().filter(|_| case.expects("class_embedding"))
+    {
+        case.check("class_embedding", embedding.clone())?;
+    }
+    case.check("out", out)?;
+
+    if case.expects("out_odd") {
+        let odd = case.float("sample_odd", device)?;
+        let out = unet.forward_prepared(odd, timestep.clone(), &conditioning)?;
+        case.check("out_odd", out)?;
+    }
+    for (name, input) in
+        [("out_fraction", "timestep_fraction"), ("out_scalar_t", "timestep_scalar")]
+    {
+        if case.expects(name) {
+            let [t] = case.input(input)?.values[..] else {
+                return Err(CaseError(format!("input {input} is not one number")));
+            };
+            let out = unet.forward_prepared(sample.clone(), t, &conditioning)?;
+            case.check(name, out)?;
+        }
+    }
+    if case.expects("out_fp16_weights") {
+        let halved = UNet::load(&case.folder().join("fp16"), device)?;
+        let out = halved.forward(sample, timestep, text, class)?;
+        case.check("out_fp16_weights", out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::device::ComputeDevice;
+    use crate::verify::verify_folder;
+
+    #[test]
+    fn the_unet_agrees_with_diffusers() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/unet");
+        let device = ComputeDevice::cpu().device;
+        let reports = verify_folder(root.as_ref(), &device, |_| {}).unwrap();
+        assert!(!reports.is_empty());
+        for report in &reports {
+            println!("{}: {:?}", report.name, report.worst());
+            assert!(report.passed(), "{report:#?}");
+        }
+    }
 }

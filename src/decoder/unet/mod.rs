@@ -1,0 +1,352 @@
+//! The denoising network: `UNet2DConditionModel` of diffusers in the shapes of Stable Diffusion
+//! 1.5, 2.1 and 2.1 unCLIP.
+//!
+//! Noisy latents, a timestep, text states and (unCLIP) a class vector come in; the predicted noise
+//! or velocity goes out. It knows nothing of schedules and guidance.
+
+mod blocks;
+mod config;
+mod timestep;
+mod transformer;
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation};
+
+use crate::decoder::layers::{Conv, FeatureMap, GroupNorm, KeyValue, join_names, open_weights};
+use crate::decoder::model_error::ModelError;
+use blocks::{DownBlock, MidBlock, UpBlock};
+use config::UNetConfig;
+use timestep::{Embedding, Sinusoids};
+
+pub use timestep::Timestep;
+
+/// A UNet with its weights on a device.
+#[derive(Debug)]
+pub struct UNet {
+    config: UNetConfig,
+    network: Network,
+    device: Device,
+}
+
+/// Names as in the weight files.
+#[derive(Module, Debug)]
+struct Network {
+    time_embedding: Embedding,
+    class_embedding: Option<Embedding>,
+    conv_in: Conv,
+    down_blocks: Vec<DownBlock>,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv,
+}
+
+/// What the text and the class vector contribute, the same at every denoising step.
+#[derive(Debug, Clone)]
+pub struct Conditioning {
+    /// `[K, T]`, K = 1 or the batch size.
+    class_embedding: Option<Tensor<2>>,
+    /// Rows R of the text.
+    text_rows: usize,
+    /// Keys and values of every attention to the text, in the order of evaluation.
+    text: Vec<KeyValue>,
+}
+
+impl Conditioning {
+    /// The embedded class vector `[K, T]`, for a model that takes one.
+    pub fn class_embedding(&self) -> Option<&Tensor<2>> {
+        self.class_embedding.as_ref()
+    }
+}
+
+/// A tensor from inside the network.
+#[derive(Debug, Clone)]
+pub enum Intermediate {
+    /// `[N, size]`: an embedding.
+    Vector(Tensor<2>),
+    /// `[B, C, H, W]`: activations.
+    Map(Tensor<4>),
+}
+
+/// Receives intermediate tensors by name.
+type Observer<'a> = &'a mut dyn FnMut(&str, Intermediate);
+
+/// Hands intermediate tensors to whoever asked for them.
+struct Probe<'a> {
+    observer: Option<Observer<'a>>,
+    block: String,
+}
+
+impl Probe<'_> {
+    fn enter(&mut self, block: impl FnOnce() -> String) {
+        if self.observer.is_some() {
+            self.block = block();
+        }
+    }
+
+    fn vector(&mut self, name: &str, value: &Tensor<2>) {
+        if let Some(observer) = &mut self.observer {
+            observer(name, Intermediate::Vector(value.clone()));
+        }
+    }
+
+    fn map(&mut self, name: impl FnOnce(&str) -> String, value: &FeatureMap) {
+        if let Some(observer) = &mut self.observer {
+            observer(&name(&self.block), Intermediate::Map(value.clone().into_nchw()));
+        }
+    }
+}
+
+impl UNet {
+    /// Reads `config.json` and `diffusion_pytorch_model.safetensors` (else `.fp16.safetensors`,
+    /// else `.bin`) in `folder`. Weights are computed with in float32 whatever the file holds.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the config asks for something unsupported, or the
+    /// weights do not fit the config.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        let config = UNetConfig::open(folder)?;
+        let weights = open_weights(folder)?.rename(|name| Some(join_names(name)));
+        let network = weights.load_into(Network::new(&config, device))?;
+        Ok(Self { config, network, device: device.clone() })
+    }
+
+    /// Channels of the latents that come in.
+    pub fn in_channels(&self) -> usize {
+        self.config.in_channels
+    }
+
+    /// Channels of the prediction.
+    pub fn out_channels(&self) -> usize {
+        self.config.out_channels
+    }
+
+    /// Height and width, in latent pixels, the model was trained on.
+    pub fn sample_size(&self) -> Option<[usize; 2]> {
+        self.config.sample_size
+    }
+
+    /// Width E of the text states.
+    pub fn text_dim(&self) -> usize {
+        self.config.cross_attention_dim
+    }
+
+    /// Length P of the class vector, for a model that takes one.
+    pub fn class_vector_len(&self) -> Option<usize> {
+        self.config.class_vector
+    }
+
+    /// Computes what stays the same over all denoising steps: the embedded class vector and, for
+    /// every attention to the text, keys and values.
+    ///
+    /// `encoder_hidden_states`: `[R, L, E]`. Row r serves the images `r B / R .. (r + 1) B / R` of
+    /// a batch of B: one row for all images, one each, or one per guidance half.
+    /// `class_labels`: `[B, P]`, or `[1, P]` for all images alike.
+    ///
+    /// # Errors
+    /// When a shape does not fit the model, or the class vector is missing or not wanted.
+    pub fn prepare(
+        &self,
+        encoder_hidden_states: Tensor<3>,
+        class_labels: Option<Tensor<2>>,
+    ) -> Result<Conditioning, ModelError> {
+        let [text_rows, _, width] = encoder_hidden_states.dims();
+        if width != self.text_dim() {
+            return Err(ModelError::shape(
+                "encoder_hidden_states",
+                &encoder_hidden_states.dims(),
+                format!("[rows, length, {}]", self.text_dim()),
+            ));
+        }
+        let class_embedding = match (&self.network.class_embedding, class_labels) {
+            (None, None) => None,
+            (Some(embedding), Some(labels)) => {
+                let expected = self.config.class_vector.unwrap_or_default();
+                if labels.dims()[1] != expected {
+                    return Err(ModelError::shape(
+                        "class_labels",
+                        &labels.dims(),
+                        format!("[batch, {expected}]"),
+                    ));
+                }
+                Some(embedding.forward(labels))
+            }
+            (Some(_), None) => {
+                return Err(ModelError::Input(
+                    "this UNet needs a class vector (class_embed_type is \"projection\")".into(),
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(ModelError::Input(
+                    "this UNet takes no class vector (class_embed_type is null); \
+                     an unCLIP UNet does"
+                        .into(),
+                ));
+            }
+        };
+        let text = self
+            .network
+            .transformers()
+            .flat_map(|transformer| transformer.key_values(&encoder_hidden_states))
+            .collect();
+        Ok(Conditioning { class_embedding, text_rows, text })
+    }
+
+    /// One evaluation with the conditioning computed on the way; see [`Self::prepare`] and
+    /// [`Self::forward_prepared`].
+    ///
+    /// # Errors
+    /// When a shape does not fit the model.
+    pub fn forward(
+        &self,
+        sample: Tensor<4>,
+        timestep: impl Into<Timestep>,
+        encoder_hidden_states: Tensor<3>,
+        class_labels: Option<Tensor<2>>,
+    ) -> Result<Tensor<4>, ModelError> {
+        let conditioning = self.prepare(encoder_hidden_states, class_labels)?;
+        self.forward_prepared(sample, timestep, &conditioning)
+    }
+
+    /// One evaluation: `sample` `[B, C, H, W]` of any height and width to the prediction of the
+    /// same height and width.
+    ///
+    /// # Errors
+    /// When a shape does not fit the model or the conditioning.
+    pub fn forward_prepared(
+        &self,
+        sample: Tensor<4>,
+        timestep: impl Into<Timestep>,
+        conditioning: &Conditioning,
+    ) -> Result<Tensor<4>, ModelError> {
+        let mut probe = Probe { observer: None, block: String::new() };
+        self.run(sample, &timestep.into(), conditioning, &mut probe)
+    }
+
+    /// As [`Self::forward_prepared`], and hands every intermediate tensor to `observer`:
+    /// `time_proj`, `time_embedding`, `conv_in`, `down_{i}_resnet_{j}`, `down_{i}_attention_{j}`,
+    /// `down_{i}`, `mid`, `up_{i}`.
+    ///
+    /// # Errors
+    /// When a shape does not fit the model or the conditioning.
+    pub fn forward_observed(
+        &self,
+        sample: Tensor<4>,
+        timestep: impl Into<Timestep>,
+        conditioning: &Conditioning,
+        observer: &mut dyn FnMut(&str, Intermediate),
+    ) -> Result<Tensor<4>, ModelError> {
+        let mut probe = Probe { observer: Some(observer), block: String::new() };
+        self.run(sample, &timestep.into(), conditioning, &mut probe)
+    }
+
+    fn run(
+        &self,
+        sample: Tensor<4>,
+        timestep: &Timestep,
+        conditioning: &Conditioning,
+        probe: &mut Probe<'_>,
+    ) -> Result<Tensor<4>, ModelError> {
+        self.check(&sample, timestep, conditioning)?;
+        let network = &self.network;
+        let encoded = self.sinusoids().encode(timestep.values(), &self.device);
+        probe.vector("time_proj", &encoded);
+        let mut embedding = network.time_embedding.forward(encoded);
+        probe.vector("time_embedding", &embedding);
+        if let Some(class) = &conditioning.class_embedding {
+            embedding = embedding + class.clone();
+        }
+        // Every resnet starts with SiLU of the embedding.
+        let time = activation::silu(embedding);
+
+        let mut text = conditioning.text.iter();
+        let mut x = network.conv_in.forward(FeatureMap::from_nchw(sample));
+        probe.map(|_| "conv_in".into(), &x);
+        let mut skips = vec![x.clone()];
+        for (i, block) in network.down_blocks.iter().enumerate() {
+            probe.enter(|| format!("down_{i}"));
+            x = block.forward(x, &time, &mut text, &mut skips, probe);
+            probe.map(str::to_owned, &x);
+        }
+        x = network.mid_block.forward(x, &time, &mut text);
+        probe.map(|_| "mid".into(), &x);
+        for (i, block) in network.up_blocks.iter().enumerate() {
+            x = block.forward(x, &time, &mut text, &mut skips);
+            probe.map(|_| format!("up_{i}"), &x);
+        }
+        let x = network.conv_out.forward(network.conv_norm_out.forward_silu(&x));
+        Ok(x.into_nchw())
+    }
+
+    fn sinusoids(&self) -> Sinusoids {
+        Sinusoids {
+            size: self.config.levels[0].channels,
+            cosines_first: self.config.flip_sin_to_cos,
+            freq_shift: self.config.freq_shift,
+        }
+    }
+
+    fn check(
+        &self,
+        sample: &Tensor<4>,
+        timestep: &Timestep,
+        conditioning: &Conditioning,
+    ) -> Result<(), ModelError> {
+        let [batch, channels, height, width] = sample.dims();
+        if channels != self.in_channels() || [batch, height, width].contains(&0) {
+            return Err(ModelError::shape(
+                "sample",
+                &sample.dims(),
+                format!("[batch, {}, height, width]", self.in_channels()),
+            ));
+        }
+        let rows = timestep.values().len();
+        if rows != 1 && rows != batch {
+            return Err(ModelError::Input(format!(
+                "{rows} timesteps for {batch} images, expected one, or one per image"
+            )));
+        }
+        let rows = conditioning.text_rows;
+        if rows == 0 || batch % rows != 0 {
+            return Err(ModelError::Input(format!(
+                "{rows} rows of text for {batch} images, expected a divisor of that"
+            )));
+        }
+        if let Some(class) = &conditioning.class_embedding {
+            let [rows, _] = class.dims();
+            if rows != 1 && rows != batch {
+                return Err(ModelError::Input(format!(
+                    "{rows} class vectors for {batch} images, expected one, or one per image"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    fn new(config: &UNetConfig, device: &Device) -> Self {
+        let levels = config.levels.len();
+        let first = config.levels[0].channels;
+        let embedding = |inputs| Embedding::new(inputs, config.time_embedding, device);
+        Self {
+            time_embedding: embedding(first),
+            class_embedding: config.class_vector.map(embedding),
+            conv_in: Conv::new(config.in_channels, first, device),
+            down_blocks: (0..levels).map(|i| DownBlock::new(config, i, device)).collect(),
+            mid_block: MidBlock::new(config, device),
+            up_blocks: (0..levels).rev().map(|i| UpBlock::new(config, i, device)).collect(),
+            conv_norm_out: GroupNorm::new(config.groups, first, config.norm_eps, device),
+            conv_out: Conv::new(first, config.out_channels, device),
+        }
+    }
+
+    /// All transformers in the order of evaluation.
+    fn transformers(&self) -> impl Iterator<Item = &transformer::Transformer> {
+        let down = self.down_blocks.iter().flat_map(DownBlock::transformers);
+        let up = self.up_blocks.iter().flat_map(UpBlock::transformers);
+        down.chain(self.mid_block.transformers()).chain(up)
+    }
+}

@@ -1,0 +1,283 @@
+//! The autoencoder between images and latents: `AutoencoderKL` of diffusers.
+//!
+//! Images in `[-1, 1]` become the moments of a Gaussian over latents, and latents become images.
+//! Latents here are in the VAE's own scale; diffusion runs on `scaling_factor` times that.
+
+mod config;
+mod decoder;
+mod encoder;
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::decoder::layers::{
+    Attention, FeatureMap, GroupNorm, Linear, Resnet, join_names, open_weights,
+};
+use crate::decoder::model_error::ModelError;
+use config::VaeConfig;
+use decoder::Decoder;
+use encoder::Encoder;
+
+/// Of every group norm, whatever the config says.
+const NORM_EPS: f64 = 1e-6;
+/// Bounds on the predicted log variance, so that its exponential stays finite.
+const LOGVAR: (f64, f64) = (-30.0, 20.0);
+
+/// An autoencoder with its weights on a device.
+#[derive(Debug)]
+pub struct Vae {
+    config: VaeConfig,
+    network: Network,
+}
+
+/// Names as in the weight files.
+#[derive(Module, Debug)]
+struct Network {
+    encoder: Encoder,
+    decoder: Decoder,
+    quant_conv: Option<Linear>,
+    post_quant_conv: Option<Linear>,
+}
+
+/// The Gaussian over latents that an image is encoded to, in the VAE's own scale.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// `[B, C, h, w]`.
+    pub mean: Tensor<4>,
+    /// `[B, C, h, w]`, within [-30, 20].
+    pub logvar: Tensor<4>,
+}
+
+impl Moments {
+    /// Standard deviation `[B, C, h, w]`.
+    pub fn std(&self) -> Tensor<4> {
+        (self.logvar.clone() * 0.5).exp()
+    }
+
+    /// `mean + std noise`, with standard normal noise `[B, C, h, w]`.
+    pub fn sample(&self, noise: Tensor<4>) -> Tensor<4> {
+        self.mean.clone() + self.std() * noise
+    }
+}
+
+/// What [`Vae::encode_observed`] saw on the way.
+#[derive(Debug, Clone)]
+pub struct EncoderTrace {
+    /// After the middle block, `[B, C', h, w]`.
+    pub mid: Tensor<4>,
+    /// `[mean, logvar]` before clamping, `[B, 2 C, h, w]`.
+    pub raw_moments: Tensor<4>,
+}
+
+impl Vae {
+    /// Reads `config.json` and `diffusion_pytorch_model.safetensors` (else `.fp16.safetensors`,
+    /// else `.bin`) in `folder`. Weights are computed with in float32 whatever the file holds.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the config asks for something unsupported, or the
+    /// weights do not fit the config.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        let config = VaeConfig::open(folder)?;
+        let weights = open_weights(folder)?.rename(|name| Some(rename(name)));
+        let network = weights.load_into(Network::new(&config, device))?;
+        Ok(Self { config, network })
+    }
+
+    /// Latents for diffusion are this factor times [`Moments::mean`] (or a sample).
+    pub fn scaling_factor(&self) -> f64 {
+        self.config.scaling_factor
+    }
+
+    /// Where a config has it, subtracted from latents before scaling and added after unscaling.
+    pub fn shift_factor(&self) -> Option<f64> {
+        self.config.shift_factor
+    }
+
+    /// Channels C of the latents.
+    pub fn latent_channels(&self) -> usize {
+        self.config.latent_channels
+    }
+
+    /// Image pixels per latent pixel, along each side.
+    pub fn spatial_factor(&self) -> usize {
+        1 << (self.config.channels.len() - 1)
+    }
+
+    /// Images `[B, 3, H, W]` in `[-1, 1]` to the moments of their latents `[B, C, h, w]`, with h
+    /// and w smaller by [`Self::spatial_factor`].
+    ///
+    /// # Errors
+    /// When the images have other channels, or a side that the factor does not divide.
+    pub fn encode(&self, images: Tensor<4>) -> Result<Moments, ModelError> {
+        Ok(self.encode_observed(images)?.0)
+    }
+
+    /// As [`Self::encode`], with intermediate tensors.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_observed(
+        &self,
+        images: Tensor<4>,
+    ) -> Result<(Moments, EncoderTrace), ModelError> {
+        let [batch, channels, height, width] = images.dims();
+        let factor = self.spatial_factor();
+        let fits = |side: usize| side > 0 && side.is_multiple_of(factor);
+        if batch == 0 || channels != self.config.in_channels || !fits(height) || !fits(width) {
+            return Err(ModelError::shape(
+                "images",
+                &images.dims(),
+                format!(
+                    "[batch, {}, height, width] with sides that are multiples of {factor}",
+                    self.config.in_channels
+                ),
+            ));
+        }
+        let mut mid = None;
+        let hidden = self
+            .network
+            .encoder
+            .forward(FeatureMap::from_nchw(images), |x| mid = Some(x.clone().into_nchw()));
+        let raw = project(&self.network.quant_conv, hidden).into_nchw();
+        let c = self.config.latent_channels;
+        let mean = raw.clone().narrow(1, 0, c);
+        let logvar = raw.clone().narrow(1, c, c).clamp(LOGVAR.0, LOGVAR.1);
+        let trace = EncoderTrace { mid: mid.unwrap_or_else(|| raw.clone()), raw_moments: raw };
+        Ok((Moments { mean, logvar }, trace))
+    }
+
+    /// Latents `[B, C, h, w]`, already divided by [`Self::scaling_factor`], to images
+    /// `[B, 3, H, W]`: roughly in `[-1, 1]`, not clamped.
+    ///
+    /// # Errors
+    /// When the latents have other channels.
+    pub fn decode(&self, latents: Tensor<4>) -> Result<Tensor<4>, ModelError> {
+        self.decode_with(latents, |_| {})
+    }
+
+    /// As [`Self::decode`], with the activations after the middle block, `[B, C', h, w]`.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_observed(
+        &self,
+        latents: Tensor<4>,
+    ) -> Result<(Tensor<4>, Tensor<4>), ModelError> {
+        let mut mid = None;
+        let images = self.decode_with(latents, |x| mid = Some(x.clone().into_nchw()))?;
+        Ok((images.clone(), mid.unwrap_or(images)))
+    }
+
+    fn decode_with(
+        &self,
+        latents: Tensor<4>,
+        after_mid: impl FnOnce(&FeatureMap),
+    ) -> Result<Tensor<4>, ModelError> {
+        let dims = latents.dims();
+        if dims[1] != self.config.latent_channels || dims.contains(&0) {
+            return Err(ModelError::shape(
+                "latents",
+                &dims,
+                format!("[batch, {}, height, width]", self.config.latent_channels),
+            ));
+        }
+        let hidden = project(&self.network.post_quant_conv, FeatureMap::from_nchw(latents));
+        Ok(self.network.decoder.forward(hidden, after_mid).into_nchw())
+    }
+}
+
+fn project(projection: &Option<Linear>, x: FeatureMap) -> FeatureMap {
+    match projection {
+        Some(projection) => projection.forward_map(x),
+        None => x,
+    }
+}
+
+/// Attention parameters had other names before diffusers 0.17.
+fn rename(name: &str) -> String {
+    let name = join_names(name);
+    if !name.contains(".attentions.") {
+        return name;
+    }
+    let name = name
+        .replace(".query.", ".to_q.")
+        .replace(".key.", ".to_k.")
+        .replace(".value.", ".to_v.")
+        .replace(".proj_attn.", ".to_out.");
+    // One level deeper here, where the UNet's attention is shared.
+    name.replace(".to_", ".attention.to_")
+}
+
+impl Network {
+    fn new(config: &VaeConfig, device: &Device) -> Self {
+        let c = config.latent_channels;
+        Self {
+            encoder: Encoder::new(config, device),
+            decoder: Decoder::new(config, device),
+            quant_conv: config.quant_conv.then(|| Linear::new(2 * c, 2 * c, device)),
+            post_quant_conv: config.post_quant_conv.then(|| Linear::new(c, c, device)),
+        }
+    }
+}
+
+/// `count` resnets in a row.
+fn resnets(
+    config: &VaeConfig,
+    count: usize,
+    inputs: usize,
+    outputs: usize,
+    device: &Device,
+) -> Vec<Resnet> {
+    (0..count)
+        .map(|i| {
+            let inputs = if i == 0 { inputs } else { outputs };
+            Resnet::new(inputs, outputs, None, config.groups, NORM_EPS, device)
+        })
+        .collect()
+}
+
+/// Resnet, attention over all pixels, resnet at the lowest resolution.
+#[derive(Module, Debug)]
+struct MidBlock {
+    resnets: Vec<Resnet>,
+    attentions: Vec<PixelAttention>,
+}
+
+impl MidBlock {
+    fn new(config: &VaeConfig, device: &Device) -> Self {
+        let channels = config.channels[config.channels.len() - 1];
+        let attention = || PixelAttention {
+            group_norm: GroupNorm::new(config.groups, channels, NORM_EPS, device),
+            attention: Attention::biased(channels, 1, device),
+        };
+        Self {
+            resnets: resnets(config, 2, channels, channels, device),
+            attentions: config.mid_attention.then(attention).into_iter().collect(),
+        }
+    }
+
+    fn forward(&self, mut x: FeatureMap) -> FeatureMap {
+        for (i, resnet) in self.resnets.iter().enumerate() {
+            x = resnet.forward(x, None);
+            if let Some(attention) = self.attentions.get(i) {
+                x = attention.forward(x);
+            }
+        }
+        x
+    }
+}
+
+/// `x + attention(norm x)` with one head.
+#[derive(Module, Debug)]
+struct PixelAttention {
+    group_norm: GroupNorm,
+    attention: Attention,
+}
+
+impl PixelAttention {
+    fn forward(&self, x: FeatureMap) -> FeatureMap {
+        self.attention.self_attention(self.group_norm.forward(&x)).add(x)
+    }
+}
