@@ -1,6 +1,16 @@
 //! Frozen encoders: text and images in, embeddings of one shared space out.
 //!
 //! Every encoder is read from a Hugging Face folder and is driven by its config files alone.
+//! Nothing here knows where a query came from or what its embedding is used for.
+
+pub mod clip;
+mod error;
+pub mod preprocess;
+pub mod resample;
+pub mod tokenizer;
+
+pub use clip::ClipEncoder;
+pub use error::EncoderError;
 
 /// Which side of a vision-language model an embedding comes from, or is meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

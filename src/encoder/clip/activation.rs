@@ -1,0 +1,68 @@
+//! Activations of the feed-forward layers.
+
+use burn::tensor::{Tensor, activation};
+
+/// The activation that a config names as `hidden_act`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x sigmoid(1.702 x): OpenAI's models.
+    QuickGelu,
+    /// x/2 (1 + erf(x / sqrt 2)), exact: OpenCLIP, Stable Diffusion 2.
+    Gelu,
+    /// The tanh form with 0.044715.
+    GeluTanh,
+}
+
+impl Activation {
+    /// Names as transformers writes them, for error messages.
+    pub const NAMES: &'static str = "quick_gelu, gelu or gelu_pytorch_tanh";
+
+    /// The activation of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "quick_gelu" => Self::QuickGelu,
+            "gelu" => Self::Gelu,
+            "gelu_pytorch_tanh" => Self::GeluTanh,
+            _ => return None,
+        })
+    }
+
+    /// Applies it to every element.
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
+            Self::Gelu => activation::gelu(x),
+            Self::GeluTanh => activation::gelu_approximate(x),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device::ComputeDevice;
+
+    #[test]
+    fn each_activation_has_the_values_of_its_formula() {
+        let device = ComputeDevice::cpu().device;
+        // By Python's math module: x sigmoid(1.702 x), x/2 (1 + erf(x / sqrt 2)), the tanh form.
+        let cases = [
+            (Activation::QuickGelu, [-0.154_204_2, 0.0, 0.350_388_4, 1.935_658_6]),
+            (Activation::Gelu, [-0.158_655_3, 0.0, 0.345_731_2, 1.954_499_7]),
+            (Activation::GeluTanh, [-0.158_808, 0.0, 0.345_714, 1.954_597_7]),
+        ];
+        for (activation, expected) in cases {
+            let x = Tensor::<1>::from_floats([-1.0, 0.0, 0.5, 2.0], &device);
+            let got: Vec<f32> = activation.forward(x).into_data().iter().collect();
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got - expected).abs() < 2e-6, "{activation:?}: {got} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_no_activation() {
+        assert_eq!(Activation::from_name("relu"), None);
+        assert_eq!(Activation::from_name("gelu"), Some(Activation::Gelu));
+    }
+}
