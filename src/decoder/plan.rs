@@ -1,0 +1,131 @@
+//! What a decoding run will cost, told before it starts.
+
+use std::path::Path;
+
+use super::DecodeError;
+use super::diffusers_config::{COUNT, DiffusersConfig};
+use super::layers::open_weights;
+use crate::encoder::clip::ClipTextConfig;
+
+/// Bytes of a float32.
+const FLOAT: u64 = 4;
+/// Activations that one batch may take when the caller names no batch size.
+const MEMORY_BUDGET: u64 = 2 << 30;
+/// Larger batches are no faster on any device measured, and cancel and fill in more slowly.
+const LARGEST_BATCH: usize = 32;
+
+/// The cost of a decoding run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodePlan {
+    /// Images to be made.
+    pub tiles: usize,
+    /// Denoising steps of each, as network calls (PNDM makes more calls than steps).
+    pub steps: usize,
+    /// Images that go through the UNet in all; guidance doubles them.
+    pub unet_evaluations: usize,
+    pub batches: usize,
+    /// Tiles that are denoised together.
+    pub batch_size: usize,
+    /// Size of each image in pixels.
+    pub width: u32,
+    pub height: u32,
+    /// Estimated peak of memory in bytes: all weights and the activations of one batch.
+    pub bytes: u64,
+}
+
+/// Sizes of the networks' activations, from their configs.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryModel {
+    weights: u64,
+    unet: Levels,
+    vae: Levels,
+}
+
+/// Channels of a network from full resolution down, and blocks at each resolution.
+#[derive(Debug, Clone)]
+struct Levels {
+    channels: Vec<usize>,
+    layers: usize,
+}
+
+impl MemoryModel {
+    /// Reads the configs and weight headers of a pipeline folder.
+    pub(super) fn read(pipeline: &Path, text: &ClipTextConfig) -> Result<Self, DecodeError> {
+        let (unet, vae) = (pipeline.join("unet"), pipeline.join("vae"));
+        let mut parameters = text_parameters(text);
+        for folder in [&unet, &vae] {
+            let weights = open_weights(folder)?;
+            parameters += weights
+                .entries()
+                .map(|(_, _, shape)| shape.iter().map(|&side| side as u64).product::<u64>())
+                .sum::<u64>();
+        }
+        Ok(Self {
+            weights: parameters * FLOAT,
+            unet: Levels::read(&unet, &[320, 640, 1280, 1280], 2)?,
+            vae: Levels::read(&vae, &[64], 1)?,
+        })
+    }
+
+    /// Bytes of all weights in float32.
+    pub(super) fn weights(&self) -> u64 {
+        self.weights
+    }
+
+    /// Peak bytes of one image in the UNet, for latents of `pixels` pixels.
+    pub(super) fn unet_activations(&self, pixels: u64) -> u64 {
+        let Levels { channels, layers } = &self.unet;
+        let map = |level: usize, width: usize| width as u64 * (pixels >> (2 * level)).max(1);
+        // Every map of the way down waits for the way up.
+        let skips: u64 = (0..channels.len())
+            .map(|i| map(i, channels[i]) * *layers as u64 + map(i + 1, channels[i]))
+            .sum::<u64>()
+            + map(0, channels[0]);
+        // The widest moment: a GEGLU of 8 widths and its product of 4, beside the residual stream
+        // and its norm; a resnet on joined maps stays below that.
+        let widest = (0..channels.len()).map(|i| 14 * map(i, channels[i])).max().unwrap_or(0);
+        (skips + widest) * FLOAT
+    }
+
+    /// Peak bytes of one image in the VAE's decoder, for images of `pixels` pixels.
+    pub(super) fn vae_activations(&self, pixels: u64) -> u64 {
+        let channels = &self.vae.channels;
+        // The first resnet of a level comes with the width of the level below; it holds its
+        // input, the normed input in both layouts, and the convolution's result.
+        let widest = (0..channels.len())
+            .map(|i| {
+                let width = channels[(i + 1).min(channels.len() - 1)].max(channels[i]) as u64;
+                4 * width * (pixels >> (2 * i)).max(1)
+            })
+            .max();
+        widest.unwrap_or(0) * FLOAT
+    }
+}
+
+impl Levels {
+    fn read(folder: &Path, channels: &[usize], layers: usize) -> Result<Self, DecodeError> {
+        let config = DiffusersConfig::open(folder)?;
+        Ok(Self {
+            channels: config.level_channels(channels)?,
+            layers: config.integer("layers_per_block", layers, COUNT)?,
+        })
+    }
+}
+
+/// Tiles in one batch, when the caller leaves that to Haze.
+pub(super) fn automatic_batch_size(bytes_per_tile: u64) -> usize {
+    let fitting = MEMORY_BUDGET / bytes_per_tile.max(1);
+    usize::try_from(fitting).unwrap_or(LARGEST_BATCH).clamp(1, LARGEST_BATCH)
+}
+
+/// Images that go through the VAE together: its activations are far larger than the UNet's.
+pub(super) fn vae_batch_size(bytes_per_image: u64, tiles: usize) -> usize {
+    automatic_batch_size(bytes_per_image).min(tiles)
+}
+
+fn text_parameters(text: &ClipTextConfig) -> u64 {
+    let width = text.transformer.hidden_size;
+    let layer = 4 * width * width + 2 * width * text.transformer.intermediate_size;
+    let tables = (text.vocab_size + text.max_position_embeddings) * width;
+    (tables + text.transformer.num_hidden_layers * layer) as u64
+}
