@@ -37,6 +37,7 @@ use crate::query::{AlphaPolicy, Query, pixels_hash};
 use draws::Draws;
 use event::{Event, Stage};
 use loaded::Loaded;
+use plan::Plan;
 use recipe::{Recipe, RecipeQuery};
 use reference::Variances;
 use result::{QueryResult, Sample, StageTime, Tile};
@@ -91,10 +92,23 @@ impl Session {
         &mut self,
         recipe: &Recipe,
         batch_size: Option<usize>,
-    ) -> Result<plan::Plan, SessionError> {
+    ) -> Result<Plan, SessionError> {
         guarded(|| {
             recipe.validate()?;
-            plan::of(recipe, batch_size, &self.assets, &self.device)
+            let Self { assets, device, loaded } = self;
+            let mut ignore = |_: Event<'_>| ControlFlow::Continue(());
+            let mut job = Job::new(&mut ignore);
+            let decode = match recipe.models.decoder.clone() {
+                Some(mut model) => {
+                    let decoder = loaded.decoder(&mut model, assets, device, &mut job)?;
+                    let options = decode_options(recipe, batch_size);
+                    Some(decoder.plan(recipe.sampling.samples + 1, &options)?)
+                }
+                None => None,
+            };
+            let draws = recipe.sampling.draws.max(recipe.sampling.samples);
+            let passes = recipe.sampling.dropout_passes;
+            Ok(Plan::new(device.label.clone(), draws, passes, decode))
         })
     }
 
@@ -155,20 +169,11 @@ impl Session {
         if let Some(model) = &mut recipe.models.decoder {
             job.stage(Stage::LoadDecoder)?;
             let decoder = loaded.decoder(model, assets, device, job)?;
-            recipe.decoding.scheduler.get_or_insert(decoder.scheduler_kind());
+            let options = decode_options(&recipe, batch_size);
+            let scheduler = decoder.scheduler(options.scheduler, options.steps)?;
+            recipe.decoding.scheduler = Some(scheduler.kind());
             let inputs = decoder_inputs(&distribution, &samples, bridge.as_deref())?;
             job.stage(Stage::Decode)?;
-            let options = DecodeOptions {
-                scheduler: recipe.decoding.scheduler,
-                steps: recipe.decoding.steps,
-                guidance_scale: recipe.decoding.guidance_scale,
-                noise_level: recipe.decoding.noise_level,
-                prompt: recipe.decoding.prompt.clone(),
-                seed: sampling.seed,
-                independent_noise: recipe.decoding.independent_noise,
-                batch_size,
-                ..DecodeOptions::default()
-            };
             let images = decoder.decode(&inputs, &options, &mut |progress| {
                 let DecodeProgress { step, steps, batch, batches, .. } = progress;
                 let event = Event::Progress { done: batch * steps + step, total: batches * steps };
@@ -288,6 +293,21 @@ fn embed(
         .pop()
         .ok_or_else(|| SessionError::Panic("the encoder returned no embedding".to_owned()))?;
     Ok((embedding, tokens_cut))
+}
+
+fn decode_options(recipe: &Recipe, batch_size: Option<usize>) -> DecodeOptions {
+    let decoding = &recipe.decoding;
+    DecodeOptions {
+        scheduler: decoding.scheduler,
+        steps: decoding.steps,
+        guidance_scale: decoding.guidance_scale,
+        noise_level: decoding.noise_level,
+        prompt: decoding.prompt.clone(),
+        seed: recipe.sampling.seed,
+        independent_noise: decoding.independent_noise,
+        batch_size,
+        ..DecodeOptions::default()
+    }
 }
 
 /// What the decoder is given: the mean first, then every sample, carried to image space.
