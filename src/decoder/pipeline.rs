@@ -6,7 +6,7 @@
 //! noise or latents of their own.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use image::RgbImage;
@@ -349,15 +349,6 @@ impl UnClipPipeline {
         let latent_shape = self.latent_shape((plan.width, plan.height));
         let mut images: Vec<RgbImage> = Vec::with_capacity(embeddings.len());
         for (batch, chunk) in embeddings.chunks(plan.batch_size).enumerate() {
-            let progress = |step, finished, preview| DecodeProgress {
-                step,
-                steps: plan.steps,
-                batch,
-                batches: plan.batches,
-                finished,
-                tiles: plan.tiles,
-                preview,
-            };
             let first = options.first_tile + images.len() as u64;
             let mut noise =
                 TileNoise::new(options.seed, options.independent_noise, first, chunk.len());
@@ -380,11 +371,11 @@ impl UnClipPipeline {
                 &mut |step| {
                     let latents = step.predicted_original.clone();
                     let preview = Preview { pipeline: self, latents };
-                    on_step(progress(step.call + 1, &images, Some(preview)))
+                    on_step(progress(&plan, batch, step.call + 1, &images, Some(preview)))
                 },
             )?;
             images.extend(self.images(latents)?);
-            if on_step(progress(plan.steps, &images, None)).is_break() {
+            if on_step(progress(&plan, batch, plan.steps, &images, None)).is_break() {
                 return Err(DecodeError::Cancelled);
             }
         }
@@ -545,6 +536,17 @@ impl UnClipPipeline {
     }
 }
 
+fn progress<'a>(
+    plan: &DecodePlan,
+    batch: usize,
+    step: usize,
+    finished: &'a [RgbImage],
+    preview: Option<Preview<'a>>,
+) -> DecodeProgress<'a> {
+    let DecodePlan { steps, batches, tiles, .. } = *plan;
+    DecodeProgress { step, steps, batch, batches, finished, tiles, preview }
+}
+
 /// Pixels `[B, 3, H, W]` from -1..1 to 0..1, clamped.
 pub fn unit_range(decoded: Tensor<4>) -> Tensor<4> {
     decoded.div_scalar(2.0).add_scalar(0.5).clamp(0.0, 1.0)
@@ -582,7 +584,7 @@ fn read<const D: usize>(tensor: Tensor<D>, batch_size: usize) -> Result<TensorDa
         .map_err(|error| DecodeError::Device { batch_size, reason: error.to_string() })
 }
 
-fn check_class(index: &PathBuf) -> Result<(), DecodeError> {
+fn check_class(index: &Path) -> Result<(), DecodeError> {
     let json: Value = read_json(index)?;
     let class = json["_class_name"].as_str().unwrap_or("missing");
     if PIPELINE_CLASSES.contains(&class) {
