@@ -1,0 +1,1 @@
+//! Deterministic maps from one modality's embeddings to the other's.

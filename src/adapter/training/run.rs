@@ -1,0 +1,473 @@
+//! The training loop.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use rand::seq::SliceRandom;
+
+use super::baseline::constant_densities;
+use super::checkpoint::{self, BestEpoch, Identity, Position};
+use super::data::{Rows, TrainingData};
+use super::optimizer::{AdamOptimizer, clip_gradients};
+use super::{
+    Baselines, EpochRecord, TrainingError, TrainingEvent, TrainingOptions, TrainingSummary,
+};
+use crate::adapter::PROBVLM;
+use crate::adapter::loss::{HeadGradients, Loss, Residual, with_gradients};
+use crate::adapter::probvlm::{
+    HeadOutputs, Network, Preset, ProbVlm, ProbVlmConfig, dropout_mask, released_space,
+};
+use crate::adapter::space::{Space, SpaceKind};
+use crate::encoder::{Modality, norm};
+use crate::random::{Stream, generator};
+
+/// Rows of one forward pass in validation.
+const VALIDATION_ROWS: usize = 2048;
+/// Dropout masks of training come after all that a prediction with the same seed could use.
+const FIRST_TRAINING_MASK: u64 = 1 << 32;
+
+/// Everything a run needs.
+pub struct TrainingRun<'a> {
+    pub options: &'a TrainingOptions,
+    pub input_modality: Modality,
+    pub output_modality: Modality,
+    pub training: &'a TrainingData<'a>,
+    /// Held-out items; nothing is fitted to them but the choice of the epoch.
+    pub validation: &'a TrainingData<'a>,
+    /// Where the state is kept. A checkpoint of the same run found there is resumed. It stays
+    /// when the run is over, so that the caller can remove it once the adapter is saved.
+    pub checkpoint: Option<&'a Path>,
+    /// A plain (not autodiff) device.
+    pub device: &'a Device,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum TrainingOutcome {
+    /// All epochs are done or the held-out score no longer improves; the best weights.
+    Finished { adapter: ProbVlm, history: Vec<EpochRecord> },
+    /// The caller asked to stop.
+    Interrupted {
+        /// Whole epochs that were done.
+        epochs: usize,
+        /// Batches of the next one that were done.
+        batches: usize,
+    },
+}
+
+/// The working spaces of a run.
+struct Spaces {
+    input: Space,
+    output: Space,
+    /// Of the crossed targets; only training needs it.
+    crossed: Option<Space>,
+}
+
+impl TrainingRun<'_> {
+    /// Trains, from the start or from the checkpoint.
+    ///
+    /// The result depends on options and data alone: not on interruptions, and on one machine not
+    /// on the number of threads.
+    ///
+    /// # Errors
+    /// When options or data are unusable, the loss is no longer finite, or a checkpoint cannot be
+    /// written, is damaged, or belongs to another run.
+    pub fn run(
+        &self,
+        mut on_event: impl FnMut(TrainingEvent) -> ControlFlow<()>,
+    ) -> Result<TrainingOutcome, TrainingError> {
+        let options = self.options;
+        options.check()?;
+        self.check_data()?;
+        let spaces = self.spaces()?;
+        let baselines = self.baselines(&spaces)?;
+        let identity = Identity {
+            options: options.clone(),
+            training_data: self.training.fingerprint(),
+            validation_data: self.validation.fingerprint(),
+        };
+        let mut state = self.start(&identity)?;
+        let items = self.training.len();
+        let batches = items.div_ceil(options.batch_size);
+        let clock = Instant::now();
+        let batches_before = state.position.epoch * batches + state.position.batch;
+
+        let started = TrainingEvent::Started {
+            training_items: items,
+            validation_items: self.validation.len(),
+            batches_per_epoch: batches,
+            epochs: options.epochs,
+            resumed: (state.position.epoch, state.position.batch),
+            baselines,
+        };
+        let mut stop = on_event(started).is_break();
+
+        while !state.is_over(options) {
+            let epoch = state.position.epoch;
+            let order = order(items, options.seed, epoch);
+            while state.position.batch < batches {
+                if stop {
+                    self.write_checkpoint(&identity, &state, &mut on_event)?;
+                    return Ok(TrainingOutcome::Interrupted {
+                        epochs: epoch,
+                        batches: state.position.batch,
+                    });
+                }
+                let batch = state.position.batch;
+                let start = batch * options.batch_size;
+                let chosen = &order[start..(start + options.batch_size).min(items)];
+                let step = epoch * batches + batch;
+                let rate = options.learning_rate_at(step, options.epochs * batches);
+                let loss = self.step(&mut state, &spaces, chosen, step as u64, rate)?;
+                if !loss.is_finite() {
+                    return Err(TrainingError::Diverged {
+                        epoch: epoch + 1,
+                        batch: batch + 1,
+                        batches,
+                        loss,
+                        checkpoint: self.checkpoint.filter(|p| p.exists()).map(Path::to_owned),
+                    });
+                }
+                state.position.loss_sum += loss * chosen.len() as f64;
+                state.position.batch += 1;
+                let elapsed = clock.elapsed();
+                let left = options.epochs * batches - (step + 1);
+                let event = TrainingEvent::Batch {
+                    epoch: epoch + 1,
+                    batch: batch + 1,
+                    batches_per_epoch: batches,
+                    loss,
+                    learning_rate: rate,
+                    elapsed,
+                    remaining: elapsed.mul_f64(left as f64 / (step + 1 - batches_before) as f64),
+                };
+                stop = on_event(event).is_break();
+            }
+            let record = self.finish_epoch(&mut state, &spaces, batches)?;
+            let epochs = options.epochs;
+            let event = TrainingEvent::Epoch { record, epochs, elapsed: clock.elapsed() };
+            stop |= on_event(event).is_break();
+            stop |= self.write_checkpoint(&identity, &state, &mut on_event)?.is_break();
+            if stop && !state.is_over(options) {
+                return Ok(TrainingOutcome::Interrupted { epochs: epoch + 1, batches: 0 });
+            }
+        }
+        let history = state.position.history.clone();
+        Ok(TrainingOutcome::Finished { adapter: self.adapter(state, spaces, baselines)?, history })
+    }
+
+    fn check_data(&self) -> Result<(), TrainingError> {
+        if self.training.dim() != self.validation.dim() {
+            return Err(TrainingError::Data(format!(
+                "the training data has {} dimensions, the validation data {}",
+                self.training.dim(),
+                self.validation.dim()
+            )));
+        }
+        Ok(())
+    }
+
+    fn spaces(&self) -> Result<Spaces, TrainingError> {
+        let data = self.training;
+        let dim = data.dim();
+        let other = match self.input_modality {
+            Modality::Text => Modality::Image,
+            Modality::Image => Modality::Text,
+        };
+        let same = self.input_modality == self.output_modality;
+        Ok(match self.options.space {
+            SpaceKind::Standardised => {
+                let fit = |rows: Rows<'_>, indices: &mut dyn Iterator<Item = usize>| {
+                    let indices: Vec<usize> = indices.collect();
+                    Space::standardised(indices.iter().map(|&i| rows.row(i)), dim)
+                };
+                Spaces {
+                    input: fit(data.inputs, &mut data.items.iter().map(|i| i.input)),
+                    output: fit(data.targets, &mut data.items.iter().map(|i| i.target)),
+                    crossed: data
+                        .crossed
+                        .as_ref()
+                        .map(|c| fit(c.targets, &mut c.of_item.iter().copied())),
+                }
+            }
+            SpaceKind::Unit => {
+                let factor = |modality| match (self.options.preset, released_space(modality)) {
+                    (Preset::Released, Space::Unit { factor, .. }) => factor,
+                    _ => 1.0,
+                };
+                let norm = (!same).then(|| {
+                    let norms = data.items.iter().map(|i| norm(data.targets.row(i.target)));
+                    norms.sum::<f64>() / data.len() as f64
+                });
+                let unit = |modality, norm| Space::Unit { factor: factor(modality), norm };
+                Spaces {
+                    input: unit(self.input_modality, None),
+                    output: unit(self.output_modality, norm),
+                    crossed: data.crossed.as_ref().map(|_| unit(other, None)),
+                }
+            }
+        })
+    }
+
+    /// What constant densities achieve, in nats per raw dimension.
+    fn baselines(&self, spaces: &Spaces) -> Result<Baselines, TrainingError> {
+        let working = |data: &TrainingData<'_>| -> Result<Vec<f32>, TrainingError> {
+            let mut rows = Vec::with_capacity(data.len() * data.dim());
+            for item in &data.items {
+                spaces.output.push_working(data.targets.row(item.target), &mut rows)?;
+            }
+            Ok(rows)
+        };
+        let dim = self.training.dim();
+        let found = constant_densities(&working(self.training)?, &working(self.validation)?, dim);
+        let shift = self.ln_scale(spaces);
+        Ok(Baselines {
+            gaussian_nll: found.gaussian_nll + shift,
+            generalized_gaussian_nll: found.generalized_gaussian_nll + shift,
+        })
+    }
+
+    /// Mean over the held-out items of what a density per dimension loses in nats on its way from
+    /// the working space to the raw one.
+    fn ln_scale(&self, spaces: &Spaces) -> f64 {
+        let (data, dim) = (self.validation, self.validation.dim());
+        match &spaces.output {
+            Space::Unit { norm: None, .. } => {
+                let shifts = data.items.iter().map(|item| {
+                    spaces.output.mean_ln_scale(dim, norm(data.inputs.row(item.input)))
+                });
+                shifts.sum::<f64>() / data.len() as f64
+            }
+            space => space.mean_ln_scale(dim, 1.0),
+        }
+    }
+
+    fn start(&self, identity: &Identity) -> Result<State, TrainingError> {
+        let device = self.device.clone().autodiff();
+        let dim = self.training.dim();
+        let found = match self.checkpoint {
+            Some(path) => checkpoint::read(path, identity, dim, &device)?,
+            None => None,
+        };
+        Ok(match found {
+            Some(found) => State {
+                network: found.network,
+                best: found.best.map(|best| best.valid()),
+                optimizer: AdamOptimizer::restore(found.moments, found.position.steps, &device),
+                position: found.position,
+                device,
+            },
+            None => State {
+                network: Network::random(dim, self.options.hidden_dim, self.options.seed, &device),
+                best: None,
+                optimizer: AdamOptimizer::default(),
+                position: Position {
+                    epoch: 0,
+                    batch: 0,
+                    loss_sum: 0.0,
+                    steps: 0,
+                    best: None,
+                    history: Vec::new(),
+                },
+                device,
+            },
+        })
+    }
+
+    fn write_checkpoint(
+        &self,
+        identity: &Identity,
+        state: &State,
+        on_event: &mut impl FnMut(TrainingEvent) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainingError> {
+        let Some(path) = self.checkpoint else { return Ok(ControlFlow::Continue(())) };
+        let (moments, _) = state.optimizer.moments()?;
+        let best = state.best.as_ref();
+        checkpoint::write(path, identity, &state.position, &state.network, best, &moments)?;
+        Ok(on_event(TrainingEvent::Checkpoint { path: path.to_owned() }))
+    }
+
+    /// One step of the optimiser; returns the loss of the batch before it.
+    fn step(
+        &self,
+        state: &mut State,
+        spaces: &Spaces,
+        chosen: &[usize],
+        step: u64,
+        learning_rate: f64,
+    ) -> Result<f64, TrainingError> {
+        let (options, data) = (self.options, self.training);
+        let size = chosen.len() * data.dim();
+        let mut inputs = Vec::with_capacity(size);
+        let mut targets = Vec::with_capacity(size);
+        for &i in chosen {
+            let item = data.items[i];
+            spaces.input.push_working(data.inputs.row(item.input), &mut inputs)?;
+            spaces.output.push_working(data.targets.row(item.target), &mut targets)?;
+        }
+        let tensor = |values: Vec<f32>, width: usize| -> Tensor<2> {
+            let data = TensorData::new(values, [chosen.len(), width]);
+            Tensor::from_data(data, (&state.device, DType::F32))
+        };
+        let x = tensor(inputs, data.dim());
+        let outputs = if options.dropout > 0.0 {
+            let len = chosen.len() * options.hidden_dim;
+            let mask = dropout_mask(options.dropout, options.seed, FIRST_TRAINING_MASK + step, len);
+            state.network.forward_masked(x, tensor(mask, options.hidden_dim))
+        } else {
+            state.network.forward(x)
+        };
+        let values = outputs.read()?;
+        let loss = options.preset.loss();
+        let mut gradients = HeadGradients::zeros(size);
+        let mut total = loss.accumulate(&values, &targets, 1.0, &mut gradients).total;
+        if let (Some(crossed), Some(space)) = (&data.crossed, &spaces.crossed)
+            && options.cross_weight > 0.0
+        {
+            let mut targets = Vec::with_capacity(size);
+            for &i in chosen {
+                space.push_working(crossed.targets.row(crossed.of_item[i]), &mut targets)?;
+            }
+            let weight = options.cross_weight;
+            total += weight * loss.accumulate(&values, &targets, weight, &mut gradients).total;
+        }
+        if !total.is_finite() {
+            return Ok(total);
+        }
+        let HeadOutputs { mu, inverse_alpha, beta } = outputs;
+        let backward = with_gradients([mu, inverse_alpha, beta], gradients).backward();
+        let mut gradients = GradientsParams::from_grads(backward, &state.network);
+        if let Some(limit) = options.gradient_clip {
+            clip_gradients(&mut gradients, &state.network, limit)?;
+        }
+        let network = state.network.clone();
+        state.network = state.optimizer.step(learning_rate, network, gradients);
+        state.position.steps += 1;
+        Ok(total)
+    }
+
+    fn finish_epoch(
+        &self,
+        state: &mut State,
+        spaces: &Spaces,
+        batches: usize,
+    ) -> Result<EpochRecord, TrainingError> {
+        let network = state.network.valid();
+        let (nll, l1) = self.validate(&network, spaces)?;
+        let score = match self.options.preset {
+            Preset::Paper => nll,
+            Preset::Released => l1,
+        };
+        let position = &mut state.position;
+        let epoch = position.epoch + 1;
+        let best = score.is_finite() && position.best.is_none_or(|best| score < best.score);
+        if best {
+            position.best = Some(BestEpoch { epoch, score, validation_nll: nll });
+            state.best = Some(network);
+        }
+        let last_step = epoch * batches - 1;
+        let record = EpochRecord {
+            epoch,
+            training_loss: position.loss_sum / self.training.len() as f64,
+            validation_nll: nll,
+            validation_l1: l1,
+            learning_rate: self.options.learning_rate_at(last_step, self.options.epochs * batches),
+            best,
+        };
+        position.history.push(record.clone());
+        position.epoch = epoch;
+        position.batch = 0;
+        position.loss_sum = 0.0;
+        Ok(record)
+    }
+
+    /// Held-out negative log likelihood (nats per raw dimension) and mean absolute error of μ.
+    fn validate(&self, network: &Network, spaces: &Spaces) -> Result<(f64, f64), TrainingError> {
+        let data = self.validation;
+        let link = self.options.preset.link();
+        let exact =
+            Loss { l1_weight: 0.0, nll_weight: 1.0, residual: Residual::Power, clamp: None, link };
+        let (mut nll, mut l1) = (0.0, 0.0);
+        for chunk in data.items.chunks(VALIDATION_ROWS) {
+            let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+            for item in chunk {
+                spaces.input.push_working(data.inputs.row(item.input), &mut inputs)?;
+                spaces.output.push_working(data.targets.row(item.target), &mut targets)?;
+            }
+            let x = TensorData::new(inputs, [chunk.len(), data.dim()]);
+            let x = Tensor::from_data(x, (self.device, DType::F32));
+            let value = exact.evaluate(&network.forward(x).read()?, &targets);
+            nll += value.nll * chunk.len() as f64;
+            l1 += value.l1 * chunk.len() as f64;
+        }
+        let count = data.len() as f64;
+        let constant = std::f64::consts::LN_2 + self.ln_scale(spaces);
+        Ok((nll / count + constant, l1 / count))
+    }
+
+    fn adapter(
+        &self,
+        state: State,
+        spaces: Spaces,
+        baselines: Baselines,
+    ) -> Result<ProbVlm, TrainingError> {
+        let options = self.options;
+        let (Some(best), Some(network)) = (state.position.best, state.best) else {
+            return Err(TrainingError::Data(
+                "no epoch had a finite held-out score; try a lower learning rate".to_owned(),
+            ));
+        };
+        let dim = self.training.dim();
+        let config = ProbVlmConfig {
+            kind: PROBVLM.to_owned(),
+            preset: options.preset,
+            input_modality: self.input_modality,
+            output_modality: self.output_modality,
+            input_dim: dim,
+            output_dim: dim,
+            hidden_dim: options.hidden_dim,
+            dropout: options.dropout,
+            input_space: spaces.input.config(),
+            output_space: spaces.output.config(),
+            encoder: None,
+            training: Some(TrainingSummary {
+                training_items: self.training.len(),
+                validation_items: self.validation.len(),
+                epochs: state.position.epoch,
+                best_epoch: best.epoch,
+                validation_nll: best.validation_nll,
+                baselines,
+                options: options.clone(),
+            }),
+        };
+        Ok(ProbVlm::from_parts(config, spaces.input, spaces.output, network))
+    }
+}
+
+struct State {
+    network: Network,
+    /// The best weights so far, on the plain device.
+    best: Option<Network>,
+    optimizer: AdamOptimizer,
+    position: Position,
+    device: Device,
+}
+
+impl State {
+    fn is_over(&self, options: &TrainingOptions) -> bool {
+        let Position { epoch, best, .. } = &self.position;
+        let since_best = epoch - best.map_or(0, |best| best.epoch);
+        *epoch >= options.epochs || since_best >= options.patience
+    }
+}
+
+/// The order of the items in an epoch, a function of the seed and the epoch alone.
+fn order(items: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..items).collect();
+    order.shuffle(&mut generator(seed, Stream::TrainingOrder, epoch as u64));
+    order
+}
