@@ -15,6 +15,7 @@
 pub mod bridge;
 mod error;
 pub mod gamma;
+mod header;
 pub mod loss;
 pub mod probvlm;
 mod space;
@@ -27,6 +28,7 @@ use burn::tensor::Device;
 use serde::Deserialize;
 
 pub use error::AdapterError;
+pub use header::{AdapterHeader, AdapterKind};
 pub use probvlm::ProbVlm;
 pub use space::{Space, SpaceConfig, SpaceKind};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::assets::Assets;
 use super::error::SessionError;
 use super::recipe::{Bridge, ModelRef, Models, Recipe, RecipeQuery};
-use crate::adapter::{AdapterConfig, AdapterKind};
+use crate::adapter::{AdapterHeader, AdapterKind};
 use crate::encoder::Modality;
 use crate::files::FileError;
 
@@ -103,7 +103,7 @@ fn models(
     };
     let (adapter, bridge) = match &choice.adapter {
         Some(path) => {
-            let config = AdapterConfig::read(&assets.resolve(path, "adapter")?)?;
+            let config = AdapterHeader::read(&assets.resolve(path, "adapter")?)?;
             let bridge = choice.bridge.unwrap_or_else(|| default_bridge(modality, &config));
             (path.clone(), bridge)
         }
@@ -116,10 +116,10 @@ fn models(
                 Bridge::CrossModal => Modality::Image,
                 _ => modality,
             };
-            let wanted = |config: &AdapterConfig| {
+            let wanted = |config: &AdapterHeader| {
                 config.kind == AdapterKind::ProbVlm
-                    && config.input == modality
-                    && config.output == output
+                    && config.input_modality == modality
+                    && config.output_modality == output
             };
             (find_adapter(&bundle, assets, &format!("{modality} to {output}"), wanted)?, bridge)
         }
@@ -145,8 +145,8 @@ fn models(
     })
 }
 
-fn default_bridge(modality: Modality, config: &AdapterConfig) -> Bridge {
-    if modality == Modality::Text && config.output == Modality::Image {
+fn default_bridge(modality: Modality, config: &AdapterHeader) -> Bridge {
+    if modality == Modality::Text && config.output_modality == Modality::Image {
         Bridge::CrossModal
     } else {
         Bridge::None
@@ -158,7 +158,7 @@ fn find_adapter(
     bundle: &Path,
     assets: &Assets,
     what: &str,
-    fits: impl Fn(&AdapterConfig) -> bool,
+    fits: impl Fn(&AdapterHeader) -> bool,
 ) -> Result<PathBuf, SessionError> {
     let adapters = list_adapters(bundle, assets)?;
     match adapters.into_iter().find(|(_, config)| fits(config)) {
@@ -174,7 +174,7 @@ fn find_adapter(
 pub fn list_adapters(
     bundle: &Path,
     assets: &Assets,
-) -> Result<Vec<(PathBuf, AdapterConfig)>, SessionError> {
+) -> Result<Vec<(PathBuf, AdapterHeader)>, SessionError> {
     let folder = bundle.join("adapters");
     let resolved = assets.resolve(&folder, "adapters folder")?;
     let entries = std::fs::read_dir(&resolved).map_err(FileError::read(&resolved))?;
@@ -183,6 +183,6 @@ pub fn list_adapters(
     names.sort();
     names
         .into_iter()
-        .map(|name| Ok((folder.join(&name), AdapterConfig::read(&resolved.join(&name))?)))
+        .map(|name| Ok((folder.join(&name), AdapterHeader::read(&resolved.join(&name))?)))
         .collect()
 }
