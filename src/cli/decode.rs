@@ -65,8 +65,8 @@ impl Decode {
         let default = Path::new(DEMO_BUNDLE).join("unclip");
         let path =
             context.assets()?.resolve(self.decoder.as_deref().unwrap_or(&default), "decoder")?;
-        let decoder = UnClipPipeline::load(&path, &context.device()?.device)
-            .map_err(SessionError::from)?;
+        let decoder =
+            UnClipPipeline::load(&path, &context.device()?.device).map_err(SessionError::from)?;
         progress.start("decode");
         let images = decoder
             .decode(&embeddings, &self.options(), &mut |step| {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Context, Exit, system, table};
+use crate::decoder::DecodeOptions;
 use crate::model::device::{ComputeDevice, all_adapters};
 use crate::session::request::DEMO_BUNDLE;
 use crate::session::{Assets, SessionError, cache};
@@ -36,7 +37,8 @@ impl Doctor {
         }));
         checks.push(cache_check());
         let assets = context.assets();
-        checks.push(check("assets", &assets, |assets: &Assets| assets.root().display().to_string()));
+        checks
+            .push(check("assets", &assets, |assets: &Assets| assets.root().display().to_string()));
         if let (Ok(device), Ok(assets)) = (device, assets) {
             checks.extend(self.bundle_checks(&assets, &device));
         }
@@ -64,7 +66,11 @@ impl Doctor {
         let encoder = crate::encoder::ClipEncoder::load(&resolved.join("clip"), &device.device)
             .map_err(SessionError::from);
         let mut checks = vec![check("encoder", &encoder, |encoder| {
-            format!("CLIP, {} dimensions, texts up to {} tokens", encoder.dim(), encoder.max_tokens())
+            format!(
+                "CLIP, {} dimensions, texts up to {} tokens",
+                encoder.dim(),
+                encoder.max_tokens()
+            )
         })];
         let adapters = crate::session::request::list_adapters(&bundle, assets);
         checks.push(check("adapters", &adapters, |adapters| {
@@ -76,9 +82,13 @@ impl Doctor {
         let decoder =
             crate::decoder::UnClipPipeline::load(&resolved.join("unclip"), &device.device)
                 .map_err(SessionError::from);
-        checks.push(check("decoder", &decoder, |decoder| {
-            let (width, height) = decoder.image_size();
-            format!("unCLIP, {width} x {height} pixels, {} scheduler", decoder.scheduler_kind())
+        let plan = decoder.and_then(|decoder| {
+            let plan = decoder.plan(1, &DecodeOptions::default())?;
+            let kind = decoder.scheduler(None, plan.steps)?.kind();
+            Ok((plan, kind))
+        });
+        checks.push(check("decoder", &plan, |(plan, scheduler)| {
+            format!("unCLIP, {} x {} pixels, {scheduler} scheduler", plan.width, plan.height)
         }));
         checks
     }
@@ -109,7 +119,8 @@ fn machine() -> Vec<Check> {
         checks.push(fine("graphics", "no adapter; everything runs on the CPU".to_owned()));
     }
     for adapter in adapters {
-        let found = format!("{} by {} ({}), {}", adapter.name, adapter.api, adapter.kind, adapter.driver);
+        let found =
+            format!("{} by {} ({}), {}", adapter.name, adapter.api, adapter.kind, adapter.driver);
         checks.push(fine("graphics", found));
     }
     checks

@@ -127,10 +127,7 @@ pub fn read(queries: &[String]) -> Result<Vec<Query>, SessionError> {
 ///
 /// # Errors
 /// When it is missing or damaged, or there is no device.
-pub fn load_encoder(
-    named: Option<&Path>,
-    context: &Context,
-) -> Result<ClipEncoder, SessionError> {
+pub fn load_encoder(named: Option<&Path>, context: &Context) -> Result<ClipEncoder, SessionError> {
     let default = Path::new(DEMO_BUNDLE).join("clip");
     let path = context.assets()?.resolve(named.unwrap_or(&default), "encoder")?;
     Ok(ClipEncoder::load(&path, &context.device()?.device)?)

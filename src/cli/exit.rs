@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use crate::adapter::training::TrainingError;
+use crate::decoder::DecodeError;
+use crate::export::arrays::ArrayError;
 use crate::export::folder::OutputError;
 use crate::export::metadata::SheetError;
 use crate::files::FileError;
+use crate::model::inspect::InspectError;
 use crate::session::SessionError;
 
 /// What a script can tell from how Haze ended. Documented in the README.
@@ -46,7 +50,7 @@ pub fn of(error: &anyhow::Error) -> Exit {
                 OutputError::Exists { .. } | OutputError::NotAResult { .. } => Exit::Output,
             };
         }
-        if cause.is::<SheetError>() {
+        if cause.is::<SheetError>() || cause.is::<ArrayError>() || cause.is::<InspectError>() {
             return Exit::Input;
         }
         if let Some(error) = cause.downcast_ref::<FileError>() {
@@ -70,10 +74,16 @@ fn of_session(error: &SessionError) -> Exit {
     match error {
         SessionError::OutOfRange { .. } => Exit::Usage,
         SessionError::Device(_) | SessionError::Distribution(_) => Exit::Compute,
-        SessionError::Decode(error) if error.is_compute() => Exit::Compute,
+        SessionError::Decode(DecodeError::Device { .. } | DecodeError::NotFinite { .. }) => {
+            Exit::Compute
+        }
+        SessionError::Decode(DecodeError::Option { .. } | DecodeError::NoiseLevel { .. }) => {
+            Exit::Usage
+        }
+        SessionError::Training(TrainingError::Option { .. }) => Exit::Usage,
+        SessionError::Training(TrainingError::Diverged { .. }) => Exit::Compute,
         SessionError::Panic(_) => Exit::Internal,
         SessionError::File(error) => of_file(error),
-        SessionError::Output { .. } => Exit::Output,
         _ => Exit::Input,
     }
 }

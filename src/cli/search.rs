@@ -61,8 +61,7 @@ impl Search {
         let hits = gallery.search(&embedding.values, self.top_k as usize)?;
         let ids: Vec<usize> = hits.iter().map(|hit| hit.id).collect();
         let metadata = gallery.store.metadata(&ids).map_err(SessionError::from)?;
-        let caption =
-            |i: usize| metadata[i].captions.first().map(|caption| caption.text.as_str());
+        let caption = |i: usize| metadata[i].captions.first().map(|caption| caption.text.as_str());
         let items = hits.iter().enumerate().map(|(i, hit)| {
             json!({
                 "rank": i + 1,

@@ -158,7 +158,8 @@ impl Train {
         if let (Some(nll), Some(constant)) = (report.validation_nll, report.baselines) {
             text += "\nHeld-out negative log-likelihood, nats per dimension (lower is better)\n";
             text += &format!("  this adapter                        {nll:.4}\n");
-            text += &format!("  one Gaussian for all queries        {:.4}\n", constant.gaussian_nll);
+            text +=
+                &format!("  one Gaussian for all queries        {:.4}\n", constant.gaussian_nll);
             text += &format!(
                 "  one generalised Gaussian for all    {:.4}\n",
                 constant.generalized_gaussian_nll
@@ -194,7 +195,9 @@ fn show(progress: &Progress, event: &TrainingProgress, quiet: bool) {
             }
             progress.advance(*done, *total);
         }
-        TrainingProgress::Training(TrainingEvent::Started { resumed: (epochs, batches), .. }) => {
+        TrainingProgress::Training(TrainingEvent::Started {
+            resumed: (epochs, batches), ..
+        }) => {
             progress.start("train");
             if (*epochs, *batches) != (0, 0) && !quiet {
                 progress.note(&format!("resumed after {epochs} epochs and {batches} batches"));

@@ -91,7 +91,8 @@ impl Canvas {
         if w == 0 || h == 0 {
             return;
         }
-        let scale = (f64::from(area.width) / f64::from(w)).min(f64::from(area.height) / f64::from(h));
+        let scale =
+            (f64::from(area.width) / f64::from(w)).min(f64::from(area.height) / f64::from(h));
         let width = ((f64::from(w) * scale).round() as u32).clamp(1, area.width);
         let height = ((f64::from(h) * scale).round() as u32).clamp(1, area.height);
         let x = i64::from(area.x + (area.width - width) / 2);

@@ -159,7 +159,9 @@ pub fn next_free(base: &Path) -> PathBuf {
 fn thumbnails(result: &QueryResult) -> Vec<Option<RgbImage>> {
     let items = result.retrieval.iter().flat_map(|retrieved| &retrieved.items);
     // A gallery may have lost an image since it was indexed; its row then shows an empty frame.
-    items.map(|item| Some(read_image(item.image_path.as_ref()?).ok()?.to_rgb(AlphaPolicy::White))).collect()
+    items
+        .map(|item| Some(read_image(item.image_path.as_ref()?).ok()?.to_rgb(AlphaPolicy::White)))
+        .collect()
 }
 
 fn is_empty_folder(path: &Path) -> bool {

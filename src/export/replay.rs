@@ -64,8 +64,7 @@ impl SheetMetadata {
     /// When the file is no sheet, or what it carries is damaged or of another version.
     pub fn read(path: &Path) -> Result<Self, SheetError> {
         let (_, json) = read_sheet(path)?;
-        let damaged =
-            |reason: String| SheetError::Damaged { path: path.to_owned(), reason };
+        let damaged = |reason: String| SheetError::Damaged { path: path.to_owned(), reason };
         let recipe = json.get("recipe").cloned().unwrap_or_default();
         Recipe::from_json(recipe, "its recipe").map_err(|e| damaged(e.to_string()))?;
         serde_json::from_value(json).map_err(|e| damaged(e.to_string()))
@@ -101,9 +100,8 @@ pub fn compare(original: &SheetMetadata, repeated: &QueryResult, sheet: &Path) -
     let (before, after) = (hashes(original), hashes(&now));
     let tiles = before.iter().flatten().count();
     let tiles_equal = before.iter().zip(&after).filter(|(b, a)| b.is_some() && b == a).count();
-    let largest_mean_difference = largest(
-        original.mean.iter().zip(&now.mean).map(|(a, b)| f64::from(*a) - f64::from(*b)),
-    );
+    let largest_mean_difference =
+        largest(original.mean.iter().zip(&now.mean).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     let log_prob = |tile: &TileMetadata| tile.statistics.log_prob;
     let largest_log_prob_difference =
         largest(original.tiles.iter().zip(&now.tiles).map(|(a, b)| log_prob(a) - log_prob(b)));

@@ -95,16 +95,14 @@ mod tests {
         let sampling = Sampling { samples: 200, draws: 200, ..Sampling::default() };
         let draws = Draws::new(&distribution(), &sampling).unwrap();
         let samples = draws.samples(200, None);
-        let (likeliest, rarest) = samples.iter().fold(
-            (&samples[0], &samples[0]),
-            |(best, worst), s| {
+        let (likeliest, rarest) =
+            samples.iter().fold((&samples[0], &samples[0]), |(best, worst), s| {
                 let log_prob = s.statistics.log_prob;
                 (
                     if log_prob > best.statistics.log_prob { s } else { best },
                     if log_prob < worst.statistics.log_prob { s } else { worst },
                 )
-            },
-        );
+            });
         assert_eq!(rarest.statistics.typicality, 0.0);
         assert_eq!(likeliest.statistics.typicality, 199.0 / 200.0);
     }

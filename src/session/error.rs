@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::adapter::AdapterError;
+use crate::adapter::training::TrainingError;
 use crate::decoder::DecodeError;
 use crate::distribution::DistributionError;
 use crate::encoder::EncoderError;
@@ -21,6 +22,8 @@ pub enum SessionError {
     Encoder(#[from] EncoderError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Training(#[from] TrainingError),
     #[error(transparent)]
     Distribution(#[from] DistributionError),
     #[error(transparent)]
@@ -57,8 +60,6 @@ pub enum SessionError {
     NoCache,
     #[error("{0}")]
     Mismatch(String),
-    #[error("{}: {reason}", path.display())]
-    Output { path: PathBuf, reason: String },
     #[error("cancelled")]
     Cancelled,
     #[error("an internal error ended the job: {0}; please report it with the command you ran")]
@@ -70,9 +71,8 @@ impl SessionError {
     pub fn is_cancelled(&self) -> bool {
         match self {
             SessionError::Cancelled => true,
-            SessionError::Decode(error) => error.is_cancelled(),
-            SessionError::Gallery(error) => error.is_cancelled(),
-            SessionError::Adapter(error) => error.is_cancelled(),
+            SessionError::Decode(error) => matches!(error, DecodeError::Cancelled),
+            SessionError::Gallery(error) => matches!(error, GalleryError::Cancelled),
             _ => false,
         }
     }

@@ -12,8 +12,8 @@ use super::result::{Nearest, RankedItem, Retrieved};
 use super::{Job, cache, fingerprint};
 use crate::encoder::{ClipEncoder, Embedding, EncoderError};
 use crate::gallery::{
-    BuildOptions, BuildReport, Dataset, EmbeddingStore, ExactSearch, GalleryError, Hit, ItemMetadata,
-    RankDistribution, RankOptions, SourceRef, build_index,
+    BuildOptions, BuildReport, Dataset, EmbeddingStore, ExactSearch, GalleryError, Hit,
+    ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index,
 };
 use crate::query::{AlphaPolicy, QueryError, read_image};
 
@@ -63,8 +63,7 @@ impl Gallery {
         } else {
             let dataset = Dataset::open(&path)?;
             let hash = dataset.fingerprint();
-            let (store, temporary) =
-                indexed(&dataset, &hash, encoder_reference, encoder, job)?;
+            let (store, temporary) = indexed(&dataset, &hash, encoder_reference, encoder, job)?;
             (store, hash, temporary)
         };
         if store.dim() != encoder.dim() {
@@ -154,8 +153,7 @@ impl Gallery {
             Ok(at) => file_name(&metadata[at], id),
             Err(_) => format!("row {id}"),
         };
-        let nearest =
-            |hit: &Hit| Nearest { row: hit.id, image: name(hit.id), score: hit.score };
+        let nearest = |hit: &Hit| Nearest { row: hit.id, image: name(hit.id), score: hit.score };
         Ok(best.iter().map(nearest).collect())
     }
 }
@@ -252,12 +250,8 @@ pub fn index(
 
 /// What to say of images that are not in an index.
 pub fn skipped_text(report: &BuildReport) -> String {
-    let first: Vec<String> = report
-        .skipped
-        .iter()
-        .take(3)
-        .map(|skipped| skipped.reason.clone())
-        .collect();
+    let first: Vec<String> =
+        report.skipped.iter().take(3).map(|skipped| skipped.reason.clone()).collect();
     format!(
         "{} image(s) could not be read and are not in the index, for example: {}",
         report.skipped.len(),

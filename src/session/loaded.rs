@@ -9,7 +9,8 @@ use super::event::Event;
 use super::galleries::Gallery;
 use super::recipe::{self, ModelRef, Recipe};
 use super::{Job, fingerprint};
-use crate::adapter::{Adapter, Bridge};
+use crate::adapter::Adapter;
+use crate::adapter::bridge::Bridge;
 use crate::decoder::UnClipPipeline;
 use crate::encoder::{ClipEncoder, Modality};
 use crate::model::device::ComputeDevice;
@@ -98,7 +99,6 @@ impl Loaded {
     }
 }
 
-
 /// The cached model of that path, or a fresh one. Fills in the reference's hash; warns when the
 /// recipe was made with other files.
 fn get<T>(
@@ -167,11 +167,11 @@ pub fn check_route(
             adapter.input_modality()
         ));
     }
-    if adapter.input_dim() != encoder.dim() {
+    if adapter.dim() != encoder.dim() {
         return mismatch(format!(
             "the adapter {named} reads embeddings of {} dimensions, the encoder makes {}; use the \
              encoder that the adapter was trained with",
-            adapter.input_dim(),
+            adapter.dim(),
             encoder.dim()
         ));
     }
@@ -190,11 +190,11 @@ pub fn check_route(
             ))
         }
         _ => match bridge {
-            Some(bridge) if bridge.dim() != adapter.output_dim() => mismatch(format!(
+            Some(bridge) if bridge.dim() != adapter.dim() => mismatch(format!(
                 "the bridge maps {} dimensions, the adapter {named} predicts {}; fit it again with \
                  haze train",
                 bridge.dim(),
-                adapter.output_dim()
+                adapter.dim()
             )),
             _ => Ok(()),
         },

@@ -20,6 +20,7 @@ pub mod recipe;
 mod reference;
 pub mod request;
 pub mod result;
+pub mod training;
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -29,6 +30,7 @@ use image::RgbImage;
 pub use assets::Assets;
 pub use error::SessionError;
 
+use crate::adapter::bridge::Bridge;
 use crate::decoder::{DecodeOptions, DecodeProgress};
 use crate::distribution::EmbeddingDistribution;
 use crate::encoder::{Embedding, Modality};
@@ -152,8 +154,7 @@ impl Session {
         let mut retrieved = None;
         if let Some(model) = &mut recipe.models.gallery {
             job.stage(Stage::IndexGallery)?;
-            let gallery =
-                loaded.gallery(model, &recipe.models.encoder, assets, &encoder, job)?;
+            let gallery = loaded.gallery(model, &recipe.models.encoder, assets, &encoder, job)?;
             job.stage(Stage::Search)?;
             let mean = distribution.mean();
             let found = gallery.rank(&query_embedding, &mean, &draws, recipe.retrieval.top_k)?;
@@ -314,7 +315,7 @@ fn decode_options(recipe: &Recipe, batch_size: Option<usize>) -> DecodeOptions {
 fn decoder_inputs(
     distribution: &EmbeddingDistribution,
     samples: &[Sample],
-    bridge: Option<&crate::adapter::Bridge>,
+    bridge: Option<&Bridge>,
 ) -> Result<Vec<Vec<f32>>, SessionError> {
     let mean = distribution.mean();
     let all = std::iter::once(mean.as_slice()).chain(samples.iter().map(|s| s.values.as_slice()));

@@ -58,7 +58,10 @@ impl Plan {
             Some((width, height)) => {
                 lines.push((
                     "images",
-                    format!("{} of {width} x {height} pixels (the mean and every sample)", self.images),
+                    format!(
+                        "{} of {width} x {height} pixels (the mean and every sample)",
+                        self.images
+                    ),
                 ));
                 lines.push((
                     "steps",

@@ -99,6 +99,11 @@ impl ModelRef {
 }
 
 impl RecipeQuery {
+    /// An image file whose pixels are not known yet.
+    pub fn image(path: &Path) -> Self {
+        RecipeQuery::Image { path: path.to_owned(), pixels: String::new() }
+    }
+
     /// One line for people: the text itself, or the file name of the image.
     pub fn title(&self) -> String {
         match self {

@@ -3,7 +3,7 @@
 //! A mean variance alone says little: its scale depends on the encoder. Compared with queries of
 //! the same kind it does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -54,7 +54,7 @@ impl Variances {
         job: &mut Job<'_>,
     ) -> Result<Self, SessionError> {
         let file = cache_file(models, &gallery.hash);
-        if let Some(cached) = file.as_ref().and_then(read) {
+        if let Some(cached) = file.as_deref().and_then(read) {
             return Ok(cached);
         }
         job.stage(Stage::Reference)?;
@@ -100,7 +100,7 @@ impl Variances {
     }
 }
 
-fn read(file: &PathBuf) -> Option<Variances> {
+fn read(file: &Path) -> Option<Variances> {
     let bytes = read_bounded(file, FILE_LIMIT, "a cache file").ok()?;
     serde_json::from_slice(&bytes).ok()
 }

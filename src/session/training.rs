@@ -101,7 +101,10 @@ pub struct TrainingJob {
 #[derive(Debug)]
 pub enum TrainingProgress {
     /// Captions embedded so far, and in all.
-    Embedding { done: usize, total: usize },
+    Embedding {
+        done: usize,
+        total: usize,
+    },
     Training(TrainingEvent),
 }
 

@@ -15,6 +15,18 @@ pub enum Schedule {
     Cosine,
 }
 
+impl std::str::FromStr for Schedule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "constant" => Ok(Schedule::Constant),
+            "cosine" => Ok(Schedule::Cosine),
+            other => Err(format!("unknown schedule {other:?}; expected constant or cosine")),
+        }
+    }
+}
+
 /// Options of a training run. [`TrainingOptions::new`] gives the recommended ones of a preset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingOptions {

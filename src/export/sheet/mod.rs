@@ -50,7 +50,11 @@ pub fn draw(result: &QueryResult, thumbnails: &[Option<RgbImage>]) -> RgbImage {
     }
     variance::draw(&mut canvas, result, Area::new(right, y, RIGHT_WIDTH, variance::HEIGHT));
 
-    draw_footer(&mut canvas, result, Area::new(MARGIN, height - footer, width - 2 * MARGIN, footer));
+    draw_footer(
+        &mut canvas,
+        result,
+        Area::new(MARGIN, height - footer, width - 2 * MARGIN, footer),
+    );
     canvas.pixels
 }
 
