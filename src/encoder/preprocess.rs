@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::resample::{Filter, resize_window};
 use crate::model::config::{ConfigError, read_json};
 
-const FILE_NAME: &str = "preprocessor_config.json";
+/// Where a model folder describes its preprocessing.
+pub const FILE_NAME: &str = "preprocessor_config.json";
 /// Largest side that a config may ask for, in pixels.
 const SIDE_LIMIT: u64 = 4096;
 /// Most pixels that one preprocessed image may have.
@@ -108,7 +109,10 @@ impl ImagePreprocessor {
     /// # Errors
     /// As [`Self::resize_and_crop`].
     pub fn pixel_values(&self, image: &RgbImage) -> Result<Vec<f32>, PreprocessError> {
-        Ok(self.normalise(&self.resize_and_crop(image)?))
+        let resized = self.resize_and_crop(image)?;
+        let mut values = vec![0.0; resized.as_raw().len()];
+        self.normalise(&resized, &mut values);
+        Ok(values)
     }
 
     /// Pixel values of a batch, `[B, 3, H, W]` in float32.
@@ -123,21 +127,29 @@ impl ImagePreprocessor {
         let resized: Vec<RgbImage> =
             images.par_iter().map(|image| self.resize_and_crop(image)).collect::<Result<_, _>>()?;
         let (width, height) = resized.first().map_or((0, 0), RgbImage::dimensions);
+        let shape = [images.len(), 3, height as usize, width as usize];
+        let mut values = vec![0.0; shape.iter().product()];
+        let each = values.len() / images.len().max(1);
         for (index, image) in resized.iter().enumerate() {
             if image.dimensions() != (width, height) {
                 let found = (image.height(), image.width());
                 return Err(PreprocessError::Uneven { index, found, expected: (height, width) });
             }
+            self.normalise(image, &mut values[index * each..][..each]);
         }
-        let values: Vec<f32> = resized.iter().flat_map(|image| self.normalise(image)).collect();
-        let shape = [images.len(), 3, height as usize, width as usize];
         Ok(Tensor::from_data(TensorData::new(values, shape), (device, DType::F32)))
     }
 
-    fn normalise(&self, image: &RgbImage) -> Vec<f32> {
+    /// Fills `values` `[3, H, W]`.
+    fn normalise(&self, image: &RgbImage, values: &mut [f32]) {
         let pixels = image.as_raw().as_chunks::<3>().0;
-        let channel = |c: usize| pixels.iter().map(move |p| self.levels[c][usize::from(p[c])]);
-        (0..3).flat_map(channel).collect()
+        for (channel, (values, levels)) in
+            values.chunks_exact_mut(pixels.len().max(1)).zip(&self.levels).enumerate()
+        {
+            for (value, pixel) in values.iter_mut().zip(pixels) {
+                *value = levels[usize::from(pixel[channel])];
+            }
+        }
     }
 
     /// Width and height after resizing (`get_resize_output_image_size` of transformers: the longer

@@ -356,3 +356,115 @@ fn read_merges(path: &Path) -> Result<Vec<[String; 2]>, EncoderError> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/clip").join(name)
+    }
+
+    /// A copy of a tokenizer folder that leaves out some of its files.
+    fn copy(name: &str, without: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(fixture(name)).unwrap() {
+            let entry = entry.unwrap();
+            let file_name = entry.file_name().into_string().unwrap();
+            if !without.contains(&file_name.as_str()) {
+                std::fs::copy(entry.path(), folder.path().join(file_name)).unwrap();
+            }
+        }
+        folder
+    }
+
+    fn texts() -> Vec<String> {
+        let json: Value = read_json(&fixture("tokenizer").join("texts.json")).unwrap();
+        serde_json::from_value(json["texts"].clone()).unwrap()
+    }
+
+    #[test]
+    fn vocabulary_and_merges_give_the_same_ids_as_the_tokenizer_file() {
+        let texts = texts();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let whole = ClipTokenizer::load(&fixture("tokenizer"), 30).unwrap();
+        let folder = copy("tokenizer", &["tokenizer.json"]);
+        let built = ClipTokenizer::load(folder.path(), 30).unwrap();
+        assert_eq!(whole.encode(&texts).unwrap(), built.encode(&texts).unwrap());
+    }
+
+    #[test]
+    fn the_special_tokens_map_wins_over_the_tokenizer_config() {
+        let pad = |folder: &Path| ClipTokenizer::load(folder, 9).unwrap().pad_id();
+        assert_eq!(pad(&fixture("tokenizer_sd2")), 0);
+        let folder = copy("tokenizer_sd2", &["special_tokens_map.json"]);
+        assert_ne!(pad(folder.path()), 0);
+    }
+
+    #[test]
+    fn a_padding_token_is_special_inside_texts_also_beside_a_tokenizer_file() {
+        let folder = copy("tokenizer", &["special_tokens_map.json"]);
+        let config = r#"{"pad_token": "!"}"#;
+        std::fs::write(folder.path().join("special_tokens_map.json"), config).unwrap();
+        let tokenizer = ClipTokenizer::load(folder.path(), 9).unwrap();
+        let reference = ClipTokenizer::load(&fixture("tokenizer_sd2"), 9).unwrap();
+        let texts = ["wow!!!", "a!b"];
+        assert_eq!(tokenizer.encode(&texts).unwrap(), reference.encode(&texts).unwrap());
+    }
+
+    #[test]
+    fn flags_listed_in_the_tokenizer_config_settle_how_a_token_is_matched() {
+        let folder = copy("tokenizer_sd2", &[]);
+        let shouted = |folder: &Path| {
+            ClipTokenizer::load(folder, 9).unwrap().token_count("<|ENDOFTEXT|>").unwrap()
+        };
+        assert_eq!(shouted(folder.path()), 3);
+        let path = folder.path().join("tokenizer_config.json");
+        let mut config: Value = read_json(&path).unwrap();
+        let token = json!({"content": "<|endoftext|>", "normalized": false, "special": true});
+        config["added_tokens_decoder"] = json!({"713": token});
+        std::fs::write(&path, config.to_string()).unwrap();
+        assert!(shouted(folder.path()) > 3);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_counted_and_the_end_token_stays() {
+        let tokenizer = ClipTokenizer::load(&fixture("tokenizer_sd2"), 6).unwrap();
+        let tokens = tokenizer.encode(&["cat", "0 1 2 3 4 5 6 7 8"]).unwrap();
+        assert_eq!((tokens.batch(), tokens.length()), (2, 6));
+        assert_eq!((tokens.cut_off(0), tokens.count(1), tokens.cut_off(1)), (0, 11, 5));
+        let rows: Vec<&[u32]> = tokens.rows().collect();
+        let end = rows[1][5];
+        assert_eq!(rows[0].iter().position(|&id| id == end), Some(tokens.count(0) - 1));
+        assert_eq!(tokens.attention_mask()[6..], [1; 6]);
+        assert_eq!(rows[0][tokens.count(0)..], vec![0; 6 - tokens.count(0)]);
+    }
+
+    #[test]
+    fn a_model_with_fewer_tokens_than_the_tokenizer_is_refused() {
+        let tokenizer = ClipTokenizer::load(&fixture("tokenizer"), 9).unwrap();
+        assert!(tokenizer.check_vocab_size(714).is_ok());
+        let error = tokenizer.check_vocab_size(713).unwrap_err().to_string();
+        assert!(error.contains("713") && error.contains("tokenizer.json"), "{error}");
+    }
+
+    #[test]
+    fn broken_tokenizer_files_are_errors_that_name_the_file() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = ClipTokenizer::load(empty.path(), 9).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("vocab.json"), "{error}");
+
+        for (name, content, file) in [
+            ("merges.txt", "#version: 0.2\nab\n", "merges.txt"),
+            ("merges.txt", "#version: 0.2\nzz qq\n", "vocab.json"),
+            ("vocab.json", "{\"a\": 0}", "vocab.json"),
+            ("tokenizer.json", "{}", "tokenizer.json"),
+        ] {
+            let folder = copy("tokenizer_sd2", &[]);
+            std::fs::write(folder.path().join(name), content).unwrap();
+            let error = ClipTokenizer::load(folder.path(), 9).unwrap_err().to_string();
+            assert!(error.contains(file), "{error}");
+        }
+        assert!(ClipTokenizer::load(&fixture("tokenizer"), 1).is_err());
+    }
+}
