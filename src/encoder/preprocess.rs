@@ -27,6 +27,8 @@ const HALF: [f64; 3] = [0.5; 3];
 /// Why an image could not be preprocessed.
 #[derive(Debug, thiserror::Error)]
 pub enum PreprocessError {
+    #[error("an image without pixels cannot be embedded")]
+    Empty,
     #[error(
         "an image of {width} x {height} pixels would become {new_width} x {new_height}, which is \
          too large; crop it to a less extreme shape"
@@ -89,7 +91,7 @@ impl ImagePreprocessor {
     /// larger than the resized image, black is added around it.
     ///
     /// # Errors
-    /// When the shape is so extreme that the result would be too large.
+    /// When the image has no pixels, or a shape so extreme that the result would be too large.
     pub fn resize_and_crop(&self, image: &RgbImage) -> Result<RgbImage, PreprocessError> {
         let (new_width, new_height) = self.resized(image)?;
         let (x, left) = crop_axis(new_width, self.crop.map(|c| c.width));
@@ -156,6 +158,9 @@ impl ImagePreprocessor {
     /// side is truncated).
     fn resized(&self, image: &RgbImage) -> Result<(u32, u32), PreprocessError> {
         let (width, height) = image.dimensions();
+        if width == 0 || height == 0 {
+            return Err(PreprocessError::Empty);
+        }
         let (new_width, new_height) = match self.resize {
             None => (u64::from(width), u64::from(height)),
             Some(TargetSize::Exact(size)) => (size.width.into(), size.height.into()),
@@ -428,10 +433,12 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_image_is_cropped_without_being_resized_whole() {
+    fn a_very_long_image_is_cropped_without_being_resized_whole_and_an_empty_one_refused() {
         let strip = RgbImage::from_fn(20_000, 1, |x, _| Rgb([(x % 251) as u8, 0, 0]));
         let pixels = read(json!({})).unwrap().resize_and_crop(&strip).unwrap();
         assert_eq!(pixels.dimensions(), (224, 224));
+        let none = read(json!({})).unwrap().resize_and_crop(&RgbImage::new(0, 4));
+        assert!(matches!(none, Err(PreprocessError::Empty)));
         let uncropped = read(json!({"do_center_crop": false})).unwrap();
         let error = uncropped.resize_and_crop(&strip).unwrap_err().to_string();
         assert!(error.contains("20000 x 1") && error.contains("4480000 x 224"), "{error}");

@@ -14,14 +14,6 @@ use crate::files::read_bounded;
 use crate::model::config::read_json;
 
 const FILE_LIMIT: u64 = 64 << 20;
-/// Name of the begin, end, unknown and padding token when no file names them.
-const DEFAULT_SPECIALS: [(&str, &str); 4] = [
-    ("bos_token", "<|startoftext|>"),
-    ("eos_token", "<|endoftext|>"),
-    ("unk_token", "<|endoftext|>"),
-    ("pad_token", "<|endoftext|>"),
-];
-
 /// Token ids of a batch of texts, padded to one length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenIds {
@@ -126,7 +118,7 @@ impl ClipTokenizer {
         tokenizer.with_truncation(None).map_err(unusable)?;
         tokenizer.with_padding(None);
 
-        let pad = &specials.get("pad_token").content;
+        let pad = &specials.pad.content;
         // A padding token that only the companion files name is a special token all the same.
         if !tokenizer.get_added_vocabulary().get_vocab().contains_key(pad) {
             let token = AddedToken::from(pad.as_str(), true).normalized(false);
@@ -217,13 +209,17 @@ struct Special {
     normalized: bool,
 }
 
-/// The special tokens by role, as `special_tokens_map.json` (which wins) and
-/// `tokenizer_config.json` name them.
+/// The special tokens by role.
 struct Specials {
-    by_role: Vec<(&'static str, Special)>,
+    bos: Special,
+    eos: Special,
+    unk: Special,
+    pad: Special,
 }
 
 impl Specials {
+    /// As `special_tokens_map.json` (which wins) and `tokenizer_config.json` name them, else as
+    /// `CLIPTokenizer` does.
     fn read(folder: &Path) -> Result<Self, EncoderError> {
         let read = |name: &str| -> Result<Value, EncoderError> {
             let path = folder.join(name);
@@ -231,13 +227,16 @@ impl Specials {
         };
         let map = read("special_tokens_map.json")?;
         let config = read("tokenizer_config.json")?;
-        let mut by_role = Vec::new();
-        for (role, default) in DEFAULT_SPECIALS {
-            let named = [&map[role], &config[role]].into_iter().find_map(special);
-            let plain = Special { content: default.to_owned(), normalized: false };
-            by_role.push((role, named.unwrap_or(plain)));
-        }
-        let mut specials = Self { by_role };
+        let token = |role: &str, default: &str| {
+            let named = special(&map[role]).or_else(|| special(&config[role]));
+            named.unwrap_or_else(|| Special { content: default.to_owned(), normalized: false })
+        };
+        let mut specials = Self {
+            bos: token("bos_token", "<|startoftext|>"),
+            eos: token("eos_token", "<|endoftext|>"),
+            unk: token("unk_token", "<|endoftext|>"),
+            pad: token("pad_token", "<|endoftext|>"),
+        };
         specials.settle_flags(&config["added_tokens_decoder"]);
         Ok(specials)
     }
@@ -249,12 +248,12 @@ impl Specials {
         let listed: Vec<Special> =
             decoder.as_object().into_iter().flatten().filter_map(|(_, v)| special(v)).collect();
         let literal: Vec<String> = self
-            .by_role
-            .iter()
-            .filter(|(_, s)| !s.normalized)
-            .map(|(_, s)| s.content.clone())
+            .all()
+            .into_iter()
+            .filter(|token| !token.normalized)
+            .map(|token| token.content.clone())
             .collect();
-        for (_, token) in &mut self.by_role {
+        for token in [&mut self.bos, &mut self.eos, &mut self.unk, &mut self.pad] {
             token.normalized = match listed.iter().find(|l| l.content == token.content) {
                 Some(listed) => listed.normalized,
                 None => !literal.contains(&token.content),
@@ -262,10 +261,8 @@ impl Specials {
         }
     }
 
-    fn get(&self, role: &str) -> &Special {
-        // Every role of the table is there, whatever the files say.
-        let found = self.by_role.iter().find(|(r, _)| *r == role);
-        &found.unwrap_or(&self.by_role[0]).1
+    fn all(&self) -> [&Special; 4] {
+        [&self.bos, &self.eos, &self.unk, &self.pad]
     }
 }
 
@@ -297,7 +294,7 @@ fn from_vocabulary(folder: &Path, specials: &Specials) -> Result<Value, EncoderE
         })
     };
     let mut added: Vec<(u64, Value)> = Vec::new();
-    for (_, token) in &specials.by_role {
+    for token in specials.all() {
         let id = id(&token.content)?;
         if !added.iter().any(|(known, _)| *known == id) {
             let entry = json!({
@@ -310,7 +307,7 @@ fn from_vocabulary(folder: &Path, specials: &Specials) -> Result<Value, EncoderE
     added.sort_by_key(|(id, _)| *id);
     let added: Vec<Value> = added.into_iter().map(|(_, entry)| entry).collect();
     let [bos, eos, unk] =
-        ["bos_token", "eos_token", "unk_token"].map(|role| specials.get(role).content.as_str());
+        [&specials.bos, &specials.eos, &specials.unk].map(|token| token.content.as_str());
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     Ok(json!({
         "version": "1.0",
@@ -347,9 +344,7 @@ fn read_merges(path: &Path) -> Result<Vec<[String; 2]>, EncoderError> {
     let text = String::from_utf8(bytes).map_err(|e| error(e.to_string()))?;
     text.lines()
         .enumerate()
-        .filter(|(number, line)| {
-            !line.is_empty() && !(*number == 0 && line.starts_with("#version"))
-        })
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"))
         .map(|(number, line)| match line.split_once(' ') {
             Some((left, right)) => Ok([left.to_owned(), right.to_owned()]),
             None => Err(error(format!("line {} is {line:?}, expected two symbols", number + 1))),
