@@ -138,10 +138,11 @@ pub struct Scheduler<const D: usize> {
 enum Algorithm<const D: usize> {
     Ddim(ddim::Ddim),
     Ddpm(ddpm::Ddpm),
-    Pndm(pndm::Pndm<D>),
+    // Boxed: they hold several tensors, the others none.
+    Pndm(Box<pndm::Pndm<D>>),
     Euler(euler::Euler),
     DpmSolver(dpm_solver::DpmSolver<D>),
-    UniPc(unipc::UniPc<D>),
+    UniPc(Box<unipc::UniPc<D>>),
     UnClip(unclip::UnClip),
 }
 
@@ -176,7 +177,9 @@ impl<const D: usize> Scheduler<D> {
         let algorithm = match kind {
             SchedulerKind::Ddim => Algorithm::Ddim(ddim::Ddim::new(&settings, steps, &timesteps)),
             SchedulerKind::Ddpm => Algorithm::Ddpm(ddpm::Ddpm::new(&settings, &timesteps)),
-            SchedulerKind::Pndm => Algorithm::Pndm(pndm::Pndm::new(&settings, steps, &timesteps)),
+            SchedulerKind::Pndm => {
+                Algorithm::Pndm(Box::new(pndm::Pndm::new(&settings, steps, &timesteps)))
+            }
             SchedulerKind::Euler | SchedulerKind::EulerAncestral => {
                 let ancestral = kind == SchedulerKind::EulerAncestral;
                 let euler = euler::Euler::new(&settings, &timesteps, ancestral);
@@ -192,7 +195,9 @@ impl<const D: usize> Scheduler<D> {
                     ));
                 }
                 match kind {
-                    SchedulerKind::UniPc => Algorithm::UniPc(unipc::UniPc::new(&settings, sigmas)),
+                    SchedulerKind::UniPc => {
+                        Algorithm::UniPc(Box::new(unipc::UniPc::new(&settings, sigmas)))
+                    }
                     _ => Algorithm::DpmSolver(dpm_solver::DpmSolver::new(&settings, sigmas)),
                 }
             }
