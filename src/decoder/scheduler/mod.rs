@@ -141,7 +141,7 @@ enum Algorithm<const D: usize> {
     // Boxed: they hold several tensors, the others none.
     Pndm(Box<pndm::Pndm<D>>),
     Euler(euler::Euler),
-    DpmSolver(dpm_solver::DpmSolver<D>),
+    DpmSolver(Box<dpm_solver::DpmSolver<D>>),
     UniPc(Box<unipc::UniPc<D>>),
     UnClip(unclip::UnClip),
 }
@@ -198,7 +198,9 @@ impl<const D: usize> Scheduler<D> {
                     SchedulerKind::UniPc => {
                         Algorithm::UniPc(Box::new(unipc::UniPc::new(&settings, sigmas)))
                     }
-                    _ => Algorithm::DpmSolver(dpm_solver::DpmSolver::new(&settings, sigmas)),
+                    _ => Algorithm::DpmSolver(Box::new(dpm_solver::DpmSolver::new(
+                        &settings, sigmas,
+                    ))),
                 }
             }
             SchedulerKind::UnClip => Algorithm::UnClip(unclip::UnClip::new(&settings, &timesteps)),
