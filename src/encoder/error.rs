@@ -31,7 +31,9 @@ pub enum EncoderError {
     Tokenizer { path: PathBuf, reason: String },
     #[error("token id {id} at position {position} of text {text}; the model knows {vocab_size}")]
     TokenOutOfVocabulary { text: usize, position: usize, id: u32, vocab_size: usize },
-    #[error("texts of {found} tokens; the model reads 1 to {limit}")]
+    #[error("there is nothing to embed")]
+    EmptyBatch,
+    #[error("the texts were padded to {found} tokens, but the model reads at most {limit}")]
     TextLength { found: usize, limit: usize },
     #[error("pixel values have shape {found:?}, the model takes [batch, 3, {size}, {size}]")]
     PixelShape { found: [usize; 4], size: usize },

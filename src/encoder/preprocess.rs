@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::resample::{Filter, resize_window};
 use crate::model::config::{ConfigError, read_json};
 
-const FILE_NAME: &str = "preprocessor_config.json";
+/// Where a model folder describes its preprocessing.
+pub const FILE_NAME: &str = "preprocessor_config.json";
 /// Largest side that a config may ask for, in pixels.
 const SIDE_LIMIT: u64 = 4096;
 /// Most pixels that one preprocessed image may have.
@@ -26,6 +27,8 @@ const HALF: [f64; 3] = [0.5; 3];
 /// Why an image could not be preprocessed.
 #[derive(Debug, thiserror::Error)]
 pub enum PreprocessError {
+    #[error("an image without pixels cannot be embedded")]
+    Empty,
     #[error(
         "an image of {width} x {height} pixels would become {new_width} x {new_height}, which is \
          too large; crop it to a less extreme shape"
@@ -88,7 +91,7 @@ impl ImagePreprocessor {
     /// larger than the resized image, black is added around it.
     ///
     /// # Errors
-    /// When the shape is so extreme that the result would be too large.
+    /// When the image has no pixels, or a shape so extreme that the result would be too large.
     pub fn resize_and_crop(&self, image: &RgbImage) -> Result<RgbImage, PreprocessError> {
         let (new_width, new_height) = self.resized(image)?;
         let (x, left) = crop_axis(new_width, self.crop.map(|c| c.width));
@@ -108,7 +111,10 @@ impl ImagePreprocessor {
     /// # Errors
     /// As [`Self::resize_and_crop`].
     pub fn pixel_values(&self, image: &RgbImage) -> Result<Vec<f32>, PreprocessError> {
-        Ok(self.normalise(&self.resize_and_crop(image)?))
+        let resized = self.resize_and_crop(image)?;
+        let mut values = vec![0.0; resized.as_raw().len()];
+        self.normalise(&resized, &mut values);
+        Ok(values)
     }
 
     /// Pixel values of a batch, `[B, 3, H, W]` in float32.
@@ -123,27 +129,38 @@ impl ImagePreprocessor {
         let resized: Vec<RgbImage> =
             images.par_iter().map(|image| self.resize_and_crop(image)).collect::<Result<_, _>>()?;
         let (width, height) = resized.first().map_or((0, 0), RgbImage::dimensions);
+        let shape = [images.len(), 3, height as usize, width as usize];
+        let mut values = vec![0.0; shape.iter().product()];
+        let each = values.len() / images.len().max(1);
         for (index, image) in resized.iter().enumerate() {
             if image.dimensions() != (width, height) {
                 let found = (image.height(), image.width());
                 return Err(PreprocessError::Uneven { index, found, expected: (height, width) });
             }
+            self.normalise(image, &mut values[index * each..][..each]);
         }
-        let values: Vec<f32> = resized.iter().flat_map(|image| self.normalise(image)).collect();
-        let shape = [images.len(), 3, height as usize, width as usize];
         Ok(Tensor::from_data(TensorData::new(values, shape), (device, DType::F32)))
     }
 
-    fn normalise(&self, image: &RgbImage) -> Vec<f32> {
+    /// Fills `values` `[3, H, W]`.
+    fn normalise(&self, image: &RgbImage, values: &mut [f32]) {
         let pixels = image.as_raw().as_chunks::<3>().0;
-        let channel = |c: usize| pixels.iter().map(move |p| self.levels[c][usize::from(p[c])]);
-        (0..3).flat_map(channel).collect()
+        for (channel, (values, levels)) in
+            values.chunks_exact_mut(pixels.len().max(1)).zip(&self.levels).enumerate()
+        {
+            for (value, pixel) in values.iter_mut().zip(pixels) {
+                *value = levels[usize::from(pixel[channel])];
+            }
+        }
     }
 
     /// Width and height after resizing (`get_resize_output_image_size` of transformers: the longer
     /// side is truncated).
     fn resized(&self, image: &RgbImage) -> Result<(u32, u32), PreprocessError> {
         let (width, height) = image.dimensions();
+        if width == 0 || height == 0 {
+            return Err(PreprocessError::Empty);
+        }
         let (new_width, new_height) = match self.resize {
             None => (u64::from(width), u64::from(height)),
             Some(TargetSize::Exact(size)) => (size.width.into(), size.height.into()),
@@ -416,10 +433,12 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_image_is_cropped_without_being_resized_whole() {
+    fn a_very_long_image_is_cropped_without_being_resized_whole_and_an_empty_one_refused() {
         let strip = RgbImage::from_fn(20_000, 1, |x, _| Rgb([(x % 251) as u8, 0, 0]));
         let pixels = read(json!({})).unwrap().resize_and_crop(&strip).unwrap();
         assert_eq!(pixels.dimensions(), (224, 224));
+        let none = read(json!({})).unwrap().resize_and_crop(&RgbImage::new(0, 4));
+        assert!(matches!(none, Err(PreprocessError::Empty)));
         let uncropped = read(json!({"do_center_crop": false})).unwrap();
         let error = uncropped.resize_and_crop(&strip).unwrap_err().to_string();
         assert!(error.contains("20000 x 1") && error.contains("4480000 x 224"), "{error}");

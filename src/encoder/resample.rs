@@ -67,13 +67,8 @@ pub fn resize_window(
     let columns = Axis::new(image.width(), width, x, filter);
     let rows = Axis::new(image.height(), height, y, filter);
     let needed = rows.inputs();
-    let out_width = columns.taps.len();
-
     let across = columns.across(image, needed.clone());
-    let down = rows.down(&across, out_width, needed.start);
-    let (out_width, out_height) = (out_width as u32, rows.taps.len() as u32);
-    RgbImage::from_raw(out_width, out_height, down)
-        .unwrap_or_else(|| RgbImage::new(out_width, out_height))
+    rows.down(&across, needed.start)
 }
 
 /// Where one output pixel takes its value from along one axis.
@@ -106,47 +101,43 @@ impl Axis {
         first..end
     }
 
-    /// Horizontal pass over the image rows `rows`: `[rows, taps, 3]` bytes.
-    fn across(&self, image: &RgbImage, rows: Range<usize>) -> Vec<u8> {
+    /// Horizontal pass over the rows `rows` of the image.
+    fn across(&self, image: &RgbImage, rows: Range<usize>) -> RgbImage {
+        let mut result = RgbImage::new(self.taps.len() as u32, rows.len() as u32);
         let in_stride = image.width() as usize * CHANNELS;
-        let out_stride = self.taps.len() * CHANNELS;
-        let source = &image.as_raw()[rows.start * in_stride..rows.end * in_stride];
-        let mut target = vec![0; rows.len() * out_stride];
-        target.par_chunks_mut(out_stride).zip(source.par_chunks(in_stride)).for_each(
-            |(target, source)| {
-                for (pixel, taps) in target.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(&self.taps)
-                {
-                    let mut sum = [HALF; CHANNELS];
-                    let inputs = &source.as_chunks::<CHANNELS>().0[taps.first..];
-                    for (input, &weight) in inputs.iter().zip(&taps.weights) {
-                        for (sum, &value) in sum.iter_mut().zip(input) {
-                            *sum += i32::from(value) * weight;
-                        }
+        let source = image.as_raw()[rows.start * in_stride..].par_chunks(in_stride);
+        result.par_chunks_mut(self.taps.len() * CHANNELS).zip(source).for_each(|(row, source)| {
+            let pixels = source.as_chunks::<CHANNELS>().0;
+            for (pixel, taps) in row.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(&self.taps) {
+                let mut sum = [HALF; CHANNELS];
+                for (input, &weight) in pixels[taps.first..].iter().zip(&taps.weights) {
+                    for (sum, &value) in sum.iter_mut().zip(input) {
+                        *sum += i32::from(value) * weight;
                     }
-                    *pixel = sum.map(to_byte);
                 }
-            },
-        );
-        target
+                *pixel = sum.map(to_byte);
+            }
+        });
+        result
     }
 
-    /// Vertical pass over rows of `width` pixels, the first of which is row `offset` of the image.
-    fn down(&self, source: &[u8], width: usize, offset: usize) -> Vec<u8> {
-        let stride = width * CHANNELS;
-        let mut target = vec![0; self.taps.len() * stride];
-        target.par_chunks_mut(stride).zip(&self.taps).for_each(|(target, taps)| {
+    /// Vertical pass over an image whose first row counts as row `offset`.
+    fn down(&self, image: &RgbImage, offset: usize) -> RgbImage {
+        let mut result = RgbImage::new(image.width(), self.taps.len() as u32);
+        let stride = image.width() as usize * CHANNELS;
+        result.par_chunks_mut(stride).zip(&self.taps).for_each(|(row, taps)| {
             let mut sums = vec![HALF; stride];
-            let rows = source[(taps.first - offset) * stride..].chunks_exact(stride);
-            for (row, &weight) in rows.zip(&taps.weights) {
-                for (sum, &value) in sums.iter_mut().zip(row) {
+            let inputs = image.as_raw()[(taps.first - offset) * stride..].chunks_exact(stride);
+            for (input, &weight) in inputs.zip(&taps.weights) {
+                for (sum, &value) in sums.iter_mut().zip(input) {
                     *sum += i32::from(value) * weight;
                 }
             }
-            for (target, sum) in target.iter_mut().zip(sums) {
-                *target = to_byte(sum);
+            for (value, sum) in row.iter_mut().zip(sums) {
+                *value = to_byte(sum);
             }
         });
-        target
+        result
     }
 }
 

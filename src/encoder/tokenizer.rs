@@ -14,14 +14,6 @@ use crate::files::read_bounded;
 use crate::model::config::read_json;
 
 const FILE_LIMIT: u64 = 64 << 20;
-/// Name of the begin, end, unknown and padding token when no file names them.
-const DEFAULT_SPECIALS: [(&str, &str); 4] = [
-    ("bos_token", "<|startoftext|>"),
-    ("eos_token", "<|endoftext|>"),
-    ("unk_token", "<|endoftext|>"),
-    ("pad_token", "<|endoftext|>"),
-];
-
 /// Token ids of a batch of texts, padded to one length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenIds {
@@ -126,7 +118,7 @@ impl ClipTokenizer {
         tokenizer.with_truncation(None).map_err(unusable)?;
         tokenizer.with_padding(None);
 
-        let pad = &specials.get("pad_token").content;
+        let pad = &specials.pad.content;
         // A padding token that only the companion files name is a special token all the same.
         if !tokenizer.get_added_vocabulary().get_vocab().contains_key(pad) {
             let token = AddedToken::from(pad.as_str(), true).normalized(false);
@@ -217,13 +209,17 @@ struct Special {
     normalized: bool,
 }
 
-/// The special tokens by role, as `special_tokens_map.json` (which wins) and
-/// `tokenizer_config.json` name them.
+/// The special tokens by role.
 struct Specials {
-    by_role: Vec<(&'static str, Special)>,
+    bos: Special,
+    eos: Special,
+    unk: Special,
+    pad: Special,
 }
 
 impl Specials {
+    /// As `special_tokens_map.json` (which wins) and `tokenizer_config.json` name them, else as
+    /// `CLIPTokenizer` does.
     fn read(folder: &Path) -> Result<Self, EncoderError> {
         let read = |name: &str| -> Result<Value, EncoderError> {
             let path = folder.join(name);
@@ -231,13 +227,16 @@ impl Specials {
         };
         let map = read("special_tokens_map.json")?;
         let config = read("tokenizer_config.json")?;
-        let mut by_role = Vec::new();
-        for (role, default) in DEFAULT_SPECIALS {
-            let named = [&map[role], &config[role]].into_iter().find_map(special);
-            let plain = Special { content: default.to_owned(), normalized: false };
-            by_role.push((role, named.unwrap_or(plain)));
-        }
-        let mut specials = Self { by_role };
+        let token = |role: &str, default: &str| {
+            let named = special(&map[role]).or_else(|| special(&config[role]));
+            named.unwrap_or_else(|| Special { content: default.to_owned(), normalized: false })
+        };
+        let mut specials = Self {
+            bos: token("bos_token", "<|startoftext|>"),
+            eos: token("eos_token", "<|endoftext|>"),
+            unk: token("unk_token", "<|endoftext|>"),
+            pad: token("pad_token", "<|endoftext|>"),
+        };
         specials.settle_flags(&config["added_tokens_decoder"]);
         Ok(specials)
     }
@@ -249,12 +248,12 @@ impl Specials {
         let listed: Vec<Special> =
             decoder.as_object().into_iter().flatten().filter_map(|(_, v)| special(v)).collect();
         let literal: Vec<String> = self
-            .by_role
-            .iter()
-            .filter(|(_, s)| !s.normalized)
-            .map(|(_, s)| s.content.clone())
+            .all()
+            .into_iter()
+            .filter(|token| !token.normalized)
+            .map(|token| token.content.clone())
             .collect();
-        for (_, token) in &mut self.by_role {
+        for token in [&mut self.bos, &mut self.eos, &mut self.unk, &mut self.pad] {
             token.normalized = match listed.iter().find(|l| l.content == token.content) {
                 Some(listed) => listed.normalized,
                 None => !literal.contains(&token.content),
@@ -262,10 +261,8 @@ impl Specials {
         }
     }
 
-    fn get(&self, role: &str) -> &Special {
-        // Every role of the table is there, whatever the files say.
-        let found = self.by_role.iter().find(|(r, _)| *r == role);
-        &found.unwrap_or(&self.by_role[0]).1
+    fn all(&self) -> [&Special; 4] {
+        [&self.bos, &self.eos, &self.unk, &self.pad]
     }
 }
 
@@ -297,7 +294,7 @@ fn from_vocabulary(folder: &Path, specials: &Specials) -> Result<Value, EncoderE
         })
     };
     let mut added: Vec<(u64, Value)> = Vec::new();
-    for (_, token) in &specials.by_role {
+    for token in specials.all() {
         let id = id(&token.content)?;
         if !added.iter().any(|(known, _)| *known == id) {
             let entry = json!({
@@ -310,7 +307,7 @@ fn from_vocabulary(folder: &Path, specials: &Specials) -> Result<Value, EncoderE
     added.sort_by_key(|(id, _)| *id);
     let added: Vec<Value> = added.into_iter().map(|(_, entry)| entry).collect();
     let [bos, eos, unk] =
-        ["bos_token", "eos_token", "unk_token"].map(|role| specials.get(role).content.as_str());
+        [&specials.bos, &specials.eos, &specials.unk].map(|token| token.content.as_str());
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     Ok(json!({
         "version": "1.0",
@@ -347,12 +344,122 @@ fn read_merges(path: &Path) -> Result<Vec<[String; 2]>, EncoderError> {
     let text = String::from_utf8(bytes).map_err(|e| error(e.to_string()))?;
     text.lines()
         .enumerate()
-        .filter(|(number, line)| {
-            !line.is_empty() && !(*number == 0 && line.starts_with("#version"))
-        })
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"))
         .map(|(number, line)| match line.split_once(' ') {
             Some((left, right)) => Ok([left.to_owned(), right.to_owned()]),
             None => Err(error(format!("line {} is {line:?}, expected two symbols", number + 1))),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/clip").join(name)
+    }
+
+    /// A copy of a tokenizer folder that leaves out some of its files.
+    fn copy(name: &str, without: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(fixture(name)).unwrap() {
+            let entry = entry.unwrap();
+            let file_name = entry.file_name().into_string().unwrap();
+            if !without.contains(&file_name.as_str()) {
+                std::fs::copy(entry.path(), folder.path().join(file_name)).unwrap();
+            }
+        }
+        folder
+    }
+
+    fn texts() -> Vec<String> {
+        let json: Value = read_json(&fixture("tokenizer").join("texts.json")).unwrap();
+        serde_json::from_value(json["texts"].clone()).unwrap()
+    }
+
+    #[test]
+    fn vocabulary_and_merges_give_the_same_ids_as_the_tokenizer_file() {
+        let texts = texts();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let whole = ClipTokenizer::load(&fixture("tokenizer"), 30).unwrap();
+        let folder = copy("tokenizer", &["tokenizer.json"]);
+        let built = ClipTokenizer::load(folder.path(), 30).unwrap();
+        assert_eq!(whole.encode(&texts).unwrap(), built.encode(&texts).unwrap());
+    }
+
+    #[test]
+    fn the_special_tokens_map_wins_over_the_tokenizer_config() {
+        let pad = |folder: &Path| ClipTokenizer::load(folder, 9).unwrap().pad_id();
+        assert_eq!(pad(&fixture("tokenizer_sd2")), 0);
+        let folder = copy("tokenizer_sd2", &["special_tokens_map.json"]);
+        assert_ne!(pad(folder.path()), 0);
+    }
+
+    #[test]
+    fn a_padding_token_is_special_inside_texts_also_beside_a_tokenizer_file() {
+        let folder = copy("tokenizer", &["special_tokens_map.json"]);
+        let config = r#"{"pad_token": "!"}"#;
+        std::fs::write(folder.path().join("special_tokens_map.json"), config).unwrap();
+        let tokenizer = ClipTokenizer::load(folder.path(), 9).unwrap();
+        let reference = ClipTokenizer::load(&fixture("tokenizer_sd2"), 9).unwrap();
+        let texts = ["wow!!!", "a!b"];
+        assert_eq!(tokenizer.encode(&texts).unwrap(), reference.encode(&texts).unwrap());
+    }
+
+    #[test]
+    fn flags_listed_in_the_tokenizer_config_settle_how_a_token_is_matched() {
+        let folder = copy("tokenizer_sd2", &[]);
+        let shouted = |folder: &Path| {
+            ClipTokenizer::load(folder, 9).unwrap().token_count("<|ENDOFTEXT|>").unwrap()
+        };
+        assert_eq!(shouted(folder.path()), 3);
+        let path = folder.path().join("tokenizer_config.json");
+        let mut config: Value = read_json(&path).unwrap();
+        let token = json!({"content": "<|endoftext|>", "normalized": false, "special": true});
+        config["added_tokens_decoder"] = json!({"713": token});
+        std::fs::write(&path, config.to_string()).unwrap();
+        assert!(shouted(folder.path()) > 3);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_counted_and_the_end_token_stays() {
+        let tokenizer = ClipTokenizer::load(&fixture("tokenizer_sd2"), 6).unwrap();
+        let tokens = tokenizer.encode(&["cat", "0 1 2 3 4 5 6 7 8"]).unwrap();
+        assert_eq!((tokens.batch(), tokens.length()), (2, 6));
+        assert_eq!((tokens.cut_off(0), tokens.count(1), tokens.cut_off(1)), (0, 11, 5));
+        let rows: Vec<&[u32]> = tokens.rows().collect();
+        let end = rows[1][5];
+        assert_eq!(rows[0].iter().position(|&id| id == end), Some(tokens.count(0) - 1));
+        assert_eq!(tokens.attention_mask()[6..], [1; 6]);
+        assert_eq!(rows[0][tokens.count(0)..], vec![0; 6 - tokens.count(0)]);
+    }
+
+    #[test]
+    fn a_model_with_fewer_tokens_than_the_tokenizer_is_refused() {
+        let tokenizer = ClipTokenizer::load(&fixture("tokenizer"), 9).unwrap();
+        assert!(tokenizer.check_vocab_size(714).is_ok());
+        let error = tokenizer.check_vocab_size(713).unwrap_err().to_string();
+        assert!(error.contains("713") && error.contains("tokenizer.json"), "{error}");
+    }
+
+    #[test]
+    fn broken_tokenizer_files_are_errors_that_name_the_file() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = ClipTokenizer::load(empty.path(), 9).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("vocab.json"), "{error}");
+
+        for (name, content, file) in [
+            ("merges.txt", "#version: 0.2\nab\n", "merges.txt"),
+            ("merges.txt", "#version: 0.2\nzz qq\n", "vocab.json"),
+            ("vocab.json", "{\"a\": 0}", "vocab.json"),
+            ("tokenizer.json", "{}", "tokenizer.json"),
+        ] {
+            let folder = copy("tokenizer_sd2", &[]);
+            std::fs::write(folder.path().join(name), content).unwrap();
+            let error = ClipTokenizer::load(folder.path(), 9).unwrap_err().to_string();
+            assert!(error.contains(file), "{error}");
+        }
+        assert!(ClipTokenizer::load(&fixture("tokenizer"), 1).is_err());
+    }
 }

@@ -110,7 +110,8 @@ impl ClipTextModel {
     /// cheaper where they suffice.
     ///
     /// # Errors
-    /// When an id is outside the vocabulary, or the texts are longer than the model reads.
+    /// When there are no texts, an id is outside the vocabulary, or the texts are longer than the
+    /// model reads.
     pub fn forward(&self, tokens: &TokenIds) -> Result<ClipTextOutput, EncoderError> {
         let positions = self.pooled_positions(tokens);
         let embeddings = self.embeddings(tokens, tokens.length())?;
@@ -156,7 +157,10 @@ impl ClipTextModel {
     /// Token plus position embeddings of the first `length` tokens of each text.
     fn embeddings(&self, tokens: &TokenIds, length: usize) -> Result<Stream, EncoderError> {
         let (limit, vocab_size) = (self.config.max_position_embeddings, self.config.vocab_size);
-        if tokens.length() > limit || tokens.batch() == 0 {
+        if tokens.batch() == 0 {
+            return Err(EncoderError::EmptyBatch);
+        }
+        if tokens.length() > limit {
             return Err(EncoderError::TextLength { found: tokens.length(), limit });
         }
         let mut ids = Vec::with_capacity(tokens.batch() * length);
@@ -188,6 +192,132 @@ fn pooled_position(ids: &[u32], eos: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::device::ComputeDevice;
+    use safetensors::SafeTensors;
+    use safetensors::tensor::{Dtype, TensorView};
+    use serde_json::Value;
+
+    const FIXTURE: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clip/text_proj_gelu_eos_modern");
+
+    /// A copy of the fixture's model with changed config and weights.
+    struct Copy(tempfile::TempDir);
+
+    impl Copy {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["config.json", "model.safetensors"] {
+                std::fs::copy(Path::new(FIXTURE).join(name), folder.path().join(name)).unwrap();
+            }
+            Self(folder)
+        }
+
+        fn config(self, key: &str, value: Value) -> Self {
+            let path = self.0.path().join("config.json");
+            let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            config[key] = value;
+            std::fs::write(path, config.to_string()).unwrap();
+            self
+        }
+
+        /// Rewrites every tensor: its name, and its values as half precision if `half`.
+        fn weights(self, half: bool, name: impl Fn(&str) -> String) -> Self {
+            let path = self.0.path().join("model.safetensors");
+            let bytes = std::fs::read(&path).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = file
+                .iter()
+                .map(|(old, view)| {
+                    let values = view.data().as_chunks::<4>().0.iter().flat_map(|&v| {
+                        let value = f32::from_le_bytes(v);
+                        let narrow = half::f16::from_f32(value).to_le_bytes();
+                        if half { narrow.to_vec() } else { v.to_vec() }
+                    });
+                    (name(old), view.shape().to_vec(), values.collect())
+                })
+                .collect();
+            let dtype = if half { Dtype::F16 } else { Dtype::F32 };
+            let views = tensors.iter().map(|(name, shape, data)| {
+                (name.as_str(), TensorView::new(dtype, shape.clone(), data).unwrap())
+            });
+            std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+            self
+        }
+
+        fn load(&self) -> Result<ClipTextModel, EncoderError> {
+            ClipTextModel::load(self.0.path(), &ComputeDevice::cpu().device)
+        }
+    }
+
+    fn embed(model: &ClipTextModel) -> Vec<f32> {
+        let eos = model.config().eos_token_id;
+        let tokens = TokenIds::from_ids(vec![5, 17, 256, eos, eos, 9, 3, 3, 40, eos], 5);
+        model.embed(&tokens).unwrap().into_data().iter().collect()
+    }
+
+    #[test]
+    fn names_without_the_prefix_of_the_tower_load_the_same_model() {
+        let with = embed(&Copy::new().load().unwrap());
+        let bare = |name: &str| name.trim_start_matches("text_model.").to_owned();
+        let without = embed(&Copy::new().weights(false, bare).load().unwrap());
+        assert_eq!(with, without);
+    }
+
+    #[test]
+    fn half_precision_weights_are_computed_with_in_full_precision() {
+        let full = embed(&Copy::new().load().unwrap());
+        let half = embed(&Copy::new().weights(true, str::to_owned).load().unwrap());
+        assert_ne!(full, half);
+        assert!(full.iter().zip(&half).all(|(a, b)| (a - b).abs() < 0.02), "{full:?} {half:?}");
+    }
+
+    #[test]
+    fn a_config_that_the_weights_do_not_fit_is_an_error_and_nothing_is_allocated() {
+        for (key, value) in [
+            ("hidden_size", 1_u64 << 16),
+            ("hidden_size", 1_000_000_000_000),
+            ("intermediate_size", 1 << 18),
+            ("num_hidden_layers", 1),
+            ("num_hidden_layers", 1024),
+            ("vocab_size", 1 << 24),
+            ("max_position_embeddings", 78),
+        ] {
+            let error = Copy::new().config(key, value.into()).load().unwrap_err().to_string();
+            assert!(error.contains("config.json") || error.contains("safetensors"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_unknown_name_is_refused() {
+        let odd = |name: &str| name.replace("layers.1.mlp.fc1.bias", "layers.1.mlp.fc3.bias");
+        let error = Copy::new().weights(false, odd).load().unwrap_err().to_string();
+        assert!(error.contains("layers.1.fc1.bias"), "{error}");
+    }
+
+    #[test]
+    fn tokens_outside_the_vocabulary_and_long_texts_are_errors() {
+        let model = Copy::new().load().unwrap();
+        let (vocab, limit) =
+            (model.config().vocab_size as u32, model.config().max_position_embeddings);
+        let error = model.embed(&TokenIds::from_ids(vec![0, 1, 2, vocab], 2)).unwrap_err();
+        let expected =
+            matches!(error, EncoderError::TokenOutOfVocabulary { text: 1, position: 1, .. });
+        assert!(expected, "{error}");
+        let error = model.embed(&TokenIds::from_ids(vec![1; limit + 1], limit + 1)).unwrap_err();
+        assert!(matches!(error, EncoderError::TextLength { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_short_way_to_the_embedding_equals_the_long_one() {
+        let model = Copy::new().load().unwrap();
+        let eos = model.config().eos_token_id;
+        // The pooled tokens stand at different positions; one text has none at all.
+        let ids = vec![4, 8, 15, eos, 1, 1, 7, eos, 2, 2, 2, 2, 9, 9, 9, 9, 9, 9];
+        let tokens = TokenIds::from_ids(ids, 6);
+        let long = model.forward(&tokens).unwrap().text_embeds.unwrap();
+        let difference = (long - model.embed(&tokens).unwrap()).abs().max();
+        assert!(difference.into_scalar::<f32>() < 1e-5);
+    }
 
     #[test]
     fn the_pooled_token_is_the_first_end_or_by_the_old_rule_the_largest_id() {

@@ -7,7 +7,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 
 use super::{Activation, TransformerConfig};
 
@@ -139,7 +139,9 @@ impl Transformer {
     /// One token of each sequence after the last layer, `[B, D]`: token `positions[b]` of
     /// sequence b. The last layer is computed for these tokens alone.
     pub fn forward_to(&self, x: Stream, positions: &[usize]) -> Tensor<2> {
-        let Some((last, layers)) = self.layers.split_last() else { return x.tokens };
+        let Some((last, layers)) = self.layers.split_last() else {
+            return x.pick(positions);
+        };
         let mask = self.mask(&x);
         let x = layers.iter().fold(x, |x, layer| layer.forward(x, mask.as_ref()));
         let mask = match self.range {
@@ -163,7 +165,7 @@ impl Transformer {
 /// `[1, 1, T, T]`.
 fn causal_mask(length: usize, device: &Device) -> Tensor<4> {
     let rows: Vec<f32> = (0..length).flat_map(|query| causal_row(query, length)).collect();
-    Tensor::from_data(TensorData::new(rows, [1, 1, length, length]), device)
+    Tensor::from_data(TensorData::new(rows, [1, 1, length, length]), (device, DType::F32))
 }
 
 /// The mask of one query in each sequence, `[B, 1, 1, T]`; none when all stand at the end.
@@ -172,7 +174,8 @@ fn causal_rows(queries: &[usize], length: usize, device: &Device) -> Option<Tens
         return None;
     }
     let rows: Vec<f32> = queries.iter().flat_map(|&query| causal_row(query, length)).collect();
-    Some(Tensor::from_data(TensorData::new(rows, [queries.len(), 1, 1, length]), device))
+    let rows = TensorData::new(rows, [queries.len(), 1, 1, length]);
+    Some(Tensor::from_data(rows, (device, DType::F32)))
 }
 
 fn causal_row(query: usize, length: usize) -> impl Iterator<Item = f32> {

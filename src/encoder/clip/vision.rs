@@ -113,7 +113,7 @@ impl ClipVisionModel {
     /// cheaper where it suffices.
     ///
     /// # Errors
-    /// When the pixel values have another shape than the config says.
+    /// When there are no images, or they have another shape than the config says.
     pub fn forward(&self, pixel_values: Tensor<4>) -> Result<ClipVisionOutput, EncoderError> {
         let embeddings = self.embeddings(pixel_values)?;
         let (hidden_states, last) = self.transformer.hidden_states(embeddings);
@@ -142,7 +142,10 @@ impl ClipVisionModel {
             (self.config.image_size, self.config.patch_size, self.config.grid());
         let found = pixel_values.dims();
         let [batch, ..] = found;
-        if batch == 0 || found != [batch, CHANNELS, size, size] {
+        if batch == 0 {
+            return Err(EncoderError::EmptyBatch);
+        }
+        if found != [batch, CHANNELS, size, size] {
             return Err(EncoderError::PixelShape { found, size });
         }
         let width = self.config.transformer.hidden_size;
