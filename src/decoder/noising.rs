@@ -143,6 +143,29 @@ fn level_code(level: usize, dim: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::device::ComputeDevice;
+    use safetensors::tensor::{Dtype, TensorView};
+
+    fn normalizer(mean: &[f32], std: &[f32]) -> Result<ImageNormalizer, DecodeError> {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let (mean_bytes, std_bytes): (Vec<u8>, Vec<u8>) = (bytes(mean), bytes(std));
+        let view = |len, bytes| TensorView::new(Dtype::F32, vec![1, len], bytes).unwrap();
+        let tensors =
+            [("mean", view(mean.len(), &mean_bytes)), ("std", view(std.len(), &std_bytes))];
+        let path = folder.path().join("diffusion_pytorch_model.safetensors");
+        safetensors::serialize_to_file(tensors, None, &path).unwrap();
+        ImageNormalizer::load(folder.path(), &ComputeDevice::cpu().device)
+    }
+
+    #[test]
+    fn statistics_that_cannot_be_undone_are_refused() {
+        let error = normalizer(&[0.5, 0.5], &[1.0, 0.0]).unwrap_err().to_string();
+        assert!(error.contains("std of dimension 1"), "{error}");
+        let error = normalizer(&[0.5], &[1.0, 1.0]).unwrap_err().to_string();
+        assert!(error.contains("[1, 2]") && error.contains("[1, 1]"), "{error}");
+        assert_eq!(normalizer(&[0.5, 0.5], &[1.0, 2.0]).unwrap().dim(), 2);
+    }
 
     #[test]
     fn the_level_code_is_cosines_then_sines_and_padded_when_odd() {

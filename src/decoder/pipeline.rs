@@ -595,3 +595,206 @@ fn check_class(index: &Path) -> Result<(), DecodeError> {
         format!("_class_name is {class}, expected {}", PIPELINE_CLASSES.join(" or ")),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device::ComputeDevice;
+    use crate::random::{Stream, standard_normal};
+
+    fn folder() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/unclip_image/pipeline")
+    }
+
+    fn pipeline() -> UnClipPipeline {
+        UnClipPipeline::load(&folder(), &ComputeDevice::cpu().device).unwrap()
+    }
+
+    fn embeddings(pipeline: &UnClipPipeline, count: u64) -> Vec<Vec<f32>> {
+        let dim = pipeline.embedding_dim();
+        (0..count).map(|i| standard_normal(5, Stream::EmbeddingSamples, i, dim)).collect()
+    }
+
+    fn options() -> DecodeOptions {
+        DecodeOptions { steps: 3, ..DecodeOptions::default() }
+    }
+
+    fn run(
+        pipeline: &UnClipPipeline,
+        embeddings: &[Vec<f32>],
+        options: &DecodeOptions,
+    ) -> Vec<RgbImage> {
+        pipeline.decode(embeddings, options, &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+
+    /// Largest difference of two images in levels.
+    fn difference(a: &RgbImage, b: &RgbImage) -> u8 {
+        assert_eq!(a.dimensions(), b.dimensions());
+        a.as_raw().iter().zip(b.as_raw()).map(|(&a, &b)| a.abs_diff(b)).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_tile_is_the_same_to_rounding_in_every_batch_and_alone() {
+        let pipeline = pipeline();
+        let embeddings = embeddings(&pipeline, 5);
+        for independent_noise in [false, true] {
+            let options = DecodeOptions {
+                scheduler: Some(SchedulerKind::EulerAncestral),
+                noise_level: 300,
+                independent_noise,
+                ..options()
+            };
+            let with =
+                |batch_size| DecodeOptions { batch_size: Some(batch_size), ..options.clone() };
+            let whole = run(&pipeline, &embeddings, &with(5));
+            let batched = run(&pipeline, &embeddings, &with(2));
+            let alone = DecodeOptions { first_tile: 3, ..options.clone() };
+            let alone = run(&pipeline, &embeddings[3..4], &alone);
+            for (a, b) in whole.iter().zip(&batched).chain([(&whole[3], &alone[0])]) {
+                // Matrix products sum in another order for another number of rows.
+                assert!(difference(a, b) <= 1, "{}", difference(a, b));
+            }
+            assert!(difference(&whole[0], &whole[1]) > 8);
+        }
+    }
+
+    #[test]
+    fn equal_embeddings_differ_by_independent_noise_alone() {
+        let pipeline = pipeline();
+        let twice = vec![embeddings(&pipeline, 1).remove(0); 2];
+        let common = run(&pipeline, &twice, &options());
+        assert_eq!(common[0], common[1]);
+        let independent = DecodeOptions { independent_noise: true, ..options() };
+        let independent = run(&pipeline, &twice, &independent);
+        assert!(difference(&independent[0], &independent[1]) > 8);
+        assert_eq!(independent[0], common[0]);
+        let reseeded = run(&pipeline, &twice, &DecodeOptions { seed: 1, ..options() });
+        assert!(difference(&reseeded[0], &common[0]) > 8);
+    }
+
+    #[test]
+    fn the_plan_counts_what_decoding_reports() {
+        let pipeline = pipeline();
+        let embeddings = embeddings(&pipeline, 5);
+        for (scheduler, guidance_scale, calls, halves) in
+            [(SchedulerKind::Pndm, 3.0, 4, 2), (SchedulerKind::Ddim, 1.0, 3, 1)]
+        {
+            let options = DecodeOptions {
+                scheduler: Some(scheduler),
+                guidance_scale,
+                batch_size: Some(2),
+                ..options()
+            };
+            let plan = pipeline.plan(embeddings.len(), &options).unwrap();
+            assert_eq!((plan.steps, plan.batches, plan.batch_size), (calls, 3, 2));
+            assert_eq!(plan.unet_evaluations, 5 * calls * halves);
+            let (mut steps, mut fraction) = (0, 0.0);
+            let mut finished = Vec::new();
+            let images = pipeline
+                .decode(&embeddings, &options, &mut |progress| {
+                    assert!(progress.fraction() > fraction || progress.preview.is_none());
+                    fraction = progress.fraction();
+                    assert_eq!((progress.tiles, progress.batches), (5, 3));
+                    match progress.preview {
+                        Some(_) => steps += 1,
+                        None => finished.push(progress.finished.len()),
+                    }
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            assert_eq!(steps, plan.batches * plan.steps);
+            assert_eq!(finished, [2, 4, 5]);
+            assert_eq!(fraction, 1.0);
+            assert!(images.iter().all(|i| i.dimensions() == (plan.width, plan.height)));
+        }
+    }
+
+    #[test]
+    fn a_break_stops_the_run_at_once() {
+        let pipeline = pipeline();
+        let mut calls = 0;
+        let result = pipeline.decode(&embeddings(&pipeline, 3), &options(), &mut |_| {
+            calls += 1;
+            if calls == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(result, Err(DecodeError::Cancelled)));
+        assert_eq!(calls, 2);
+    }
+
+    #[test]
+    fn a_preview_has_one_image_for_each_tile_in_progress() {
+        let pipeline = pipeline();
+        let scheduler = Some(SchedulerKind::Ddim);
+        let options = DecodeOptions { scheduler, batch_size: Some(2), ..options() };
+        let mut sizes = Vec::new();
+        let images = pipeline
+            .decode(&embeddings(&pipeline, 3), &options, &mut |progress| {
+                if let Some(preview) = progress.preview {
+                    sizes.push(preview.images().unwrap().len());
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(sizes, [2, 2, 2, 1, 1, 1]);
+        assert_eq!(images.len(), 3);
+    }
+
+    #[test]
+    fn images_of_another_size_are_made_and_sides_the_vae_cannot_make_are_refused() {
+        let pipeline = pipeline();
+        let embeddings = embeddings(&pipeline, 1);
+        let of = |width, height| DecodeOptions { size: Some((width, height)), ..options() };
+        let factor = pipeline.vae().spatial_factor() as u32;
+        let images = run(&pipeline, &embeddings, &of(5 * factor, 3 * factor));
+        assert_eq!(images[0].dimensions(), (5 * factor, 3 * factor));
+        let error = pipeline.plan(1, &of(5 * factor + 1, factor)).unwrap_err().to_string();
+        assert!(error.contains(&format!("multiples of {factor}")), "{error}");
+        assert!(pipeline.plan(1, &of(0, factor)).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_named() {
+        let pipeline = pipeline();
+        let dim = pipeline.embedding_dim();
+        let message = |embedding: Vec<f32>, options: DecodeOptions| {
+            pipeline
+                .decode(&[embedding], &options, &mut |_| ControlFlow::Continue(()))
+                .unwrap_err()
+                .to_string()
+        };
+        let text = message(vec![0.0; dim + 1], options());
+        assert!(text.contains(&(dim + 1).to_string()) && text.contains(&dim.to_string()), "{text}");
+        let text = message([vec![0.0; dim - 1], vec![f32::NAN]].concat(), options());
+        assert!(text.contains("tile 0"), "{text}");
+        let text = message(vec![f32::MAX; dim], options());
+        assert!(text.contains("step 1 of"), "{text}");
+        let zero = vec![0.0; dim];
+        for (options, expected) in [
+            (DecodeOptions { steps: 0, ..options() }, "choose 1 to 1000"),
+            (DecodeOptions { steps: 1001, ..options() }, "choose 1 to 1000"),
+            (DecodeOptions { noise_level: 1000, ..options() }, "0 to 999"),
+            (DecodeOptions { guidance_scale: f64::NAN, ..options() }, "guidance scale is NaN"),
+            (DecodeOptions { batch_size: Some(0), ..options() }, "batch size is 0"),
+            (
+                DecodeOptions { scheduler: Some(SchedulerKind::UnClip), ..options() },
+                "prediction_type",
+            ),
+        ] {
+            let text = message(zero.clone(), options);
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_another_pipeline_is_refused() {
+        let device = ComputeDevice::cpu().device;
+        let folder = tempfile::tempdir().unwrap();
+        let missing = UnClipPipeline::load(folder.path(), &device).unwrap_err().to_string();
+        assert!(missing.contains("model_index.json"), "{missing}");
+        let index = folder.path().join("model_index.json");
+        std::fs::write(index, r#"{"_class_name": "StableDiffusionPipeline"}"#).unwrap();
+        let other = UnClipPipeline::load(folder.path(), &device).unwrap_err().to_string();
+        assert!(other.contains("StableDiffusionPipeline"), "{other}");
+        assert!(other.contains("StableUnCLIPImg2ImgPipeline"), "{other}");
+    }
+}

@@ -138,10 +138,11 @@ pub struct Scheduler<const D: usize> {
 enum Algorithm<const D: usize> {
     Ddim(ddim::Ddim),
     Ddpm(ddpm::Ddpm),
-    Pndm(pndm::Pndm<D>),
+    // Boxed: they hold several tensors, the others none.
+    Pndm(Box<pndm::Pndm<D>>),
     Euler(euler::Euler),
-    DpmSolver(dpm_solver::DpmSolver<D>),
-    UniPc(unipc::UniPc<D>),
+    DpmSolver(Box<dpm_solver::DpmSolver<D>>),
+    UniPc(Box<unipc::UniPc<D>>),
     UnClip(unclip::UnClip),
 }
 
@@ -176,7 +177,9 @@ impl<const D: usize> Scheduler<D> {
         let algorithm = match kind {
             SchedulerKind::Ddim => Algorithm::Ddim(ddim::Ddim::new(&settings, steps, &timesteps)),
             SchedulerKind::Ddpm => Algorithm::Ddpm(ddpm::Ddpm::new(&settings, &timesteps)),
-            SchedulerKind::Pndm => Algorithm::Pndm(pndm::Pndm::new(&settings, steps, &timesteps)),
+            SchedulerKind::Pndm => {
+                Algorithm::Pndm(Box::new(pndm::Pndm::new(&settings, steps, &timesteps)))
+            }
             SchedulerKind::Euler | SchedulerKind::EulerAncestral => {
                 let ancestral = kind == SchedulerKind::EulerAncestral;
                 let euler = euler::Euler::new(&settings, &timesteps, ancestral);
@@ -192,8 +195,12 @@ impl<const D: usize> Scheduler<D> {
                     ));
                 }
                 match kind {
-                    SchedulerKind::UniPc => Algorithm::UniPc(unipc::UniPc::new(&settings, sigmas)),
-                    _ => Algorithm::DpmSolver(dpm_solver::DpmSolver::new(&settings, sigmas)),
+                    SchedulerKind::UniPc => {
+                        Algorithm::UniPc(Box::new(unipc::UniPc::new(&settings, sigmas)))
+                    }
+                    _ => Algorithm::DpmSolver(Box::new(dpm_solver::DpmSolver::new(
+                        &settings, sigmas,
+                    ))),
                 }
             }
             SchedulerKind::UnClip => Algorithm::UnClip(unclip::UnClip::new(&settings, &timesteps)),
@@ -298,5 +305,120 @@ impl<const D: usize> Scheduler<D> {
             Algorithm::UniPc(unipc) => unipc.step(output, i, sample),
             Algorithm::UnClip(unclip) => unclip.step(output, i, sample, noise),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device::ComputeDevice;
+    use crate::random::{Stream, standard_normal};
+    use burn::tensor::TensorData;
+    use serde_json::json;
+    use std::path::Path;
+
+    fn config(spacing: &str, prediction: &str) -> SchedulerConfig {
+        let json = json!({
+            "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": false,
+            "set_alpha_to_one": true, "prediction_type": prediction,
+            "timestep_spacing": spacing, "skip_prk_steps": true
+        });
+        SchedulerConfig::from_json(json, Path::new("scheduler_config.json")).unwrap()
+    }
+
+    fn draw(index: u64) -> Tensor<2> {
+        let values = standard_normal(11, Stream::InitialLatents, index, 6);
+        Tensor::from_data(TensorData::new(values, [2, 3]), &ComputeDevice::cpu().device)
+    }
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().iter().collect()
+    }
+
+    fn close(a: &[f32], b: &[f32]) -> bool {
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-3)
+    }
+
+    #[test]
+    fn names_are_read_back_and_are_those_of_recipes() {
+        for kind in SchedulerKind::ALL {
+            assert_eq!(kind.to_string().parse::<SchedulerKind>().unwrap(), kind);
+            assert_eq!(serde_json::to_value(kind).unwrap(), json!(kind.to_string()));
+        }
+        let error = "dpm".parse::<SchedulerKind>().unwrap_err().to_string();
+        assert!(error.contains("\"dpm\"") && error.contains("dpmsolver++"), "{error}");
+    }
+
+    /// Denoises with a network that knows the clean sample and predicts exactly.
+    fn with_a_perfect_network(config: &SchedulerConfig, kind: SchedulerKind) -> Vec<f32> {
+        let clean = draw(0);
+        let table = config.noise_table(kind).unwrap();
+        let mut scheduler = Scheduler::<2>::new(config, kind, 10).unwrap();
+        let mut sample = draw(1).mul_scalar(scheduler.init_noise_sigma());
+        for (i, &t) in scheduler.timesteps().to_vec().iter().enumerate() {
+            let seen = scheduler.scale_model_input(sample.clone(), i);
+            let a = f64::from(table.alphas_cumprod()[t as usize]);
+            let noise = (seen - clean.clone().mul_scalar(a.sqrt())).div_scalar((1.0 - a).sqrt());
+            let step = scheduler.step(noise, i, sample, Some(draw(2 + i as u64))).unwrap();
+            assert!(close(&values(step.pred_original_sample), &values(clean.clone())), "{kind}");
+            sample = step.prev_sample;
+        }
+        values(sample)
+    }
+
+    #[test]
+    fn every_scheduler_reaches_the_clean_sample_of_a_perfect_network() {
+        for kind in SchedulerKind::ALL {
+            if kind != SchedulerKind::UnClip {
+                let got = with_a_perfect_network(&config("trailing", "epsilon"), kind);
+                assert!(close(&got, &values(draw(0))), "{kind}: {got:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ddpm_and_euler_ancestral_are_one_process_in_two_scales() {
+        let config = config("leading", "epsilon");
+        let table = config.noise_table(SchedulerKind::Ddpm).unwrap();
+        let mut ddpm = Scheduler::<2>::new(&config, SchedulerKind::Ddpm, 8).unwrap();
+        let mut euler = Scheduler::<2>::new(&config, SchedulerKind::EulerAncestral, 8).unwrap();
+        let timesteps = ddpm.timesteps().to_vec();
+        assert_eq!(timesteps, euler.timesteps());
+        let scale = |t: f64| f64::from(table.alphas_cumprod()[t as usize]).sqrt();
+        let mut x = draw(0);
+        let mut scaled = x.clone().div_scalar(scale(timesteps[0]));
+        for i in 0..7 {
+            let (output, noise) = (draw(10 + i as u64), draw(20 + i as u64));
+            x = ddpm.step(output.clone(), i, x, Some(noise.clone())).unwrap().prev_sample;
+            scaled = euler.step(output, i, scaled, Some(noise)).unwrap().prev_sample;
+            let back = scaled.clone().mul_scalar(scale(timesteps[i + 1]));
+            assert!(close(&values(back), &values(x.clone())), "call {i}");
+        }
+    }
+
+    #[test]
+    fn a_stochastic_step_without_noise_is_an_error() {
+        let config = config("leading", "epsilon");
+        let mut scheduler = Scheduler::<2>::new(&config, SchedulerKind::Ddpm, 4).unwrap();
+        let error = scheduler.step(draw(0), 0, draw(1), None).unwrap_err().to_string();
+        assert!(error.contains("ddpm") && error.contains("noise"), "{error}");
+    }
+
+    #[test]
+    fn step_counts_that_an_algorithm_cannot_take_are_refused() {
+        let config = config("leading", "epsilon");
+        for (kind, steps) in [
+            (SchedulerKind::Ddim, 0),
+            (SchedulerKind::Ddim, 1001),
+            // T // 1001 = 0: all steps on one training step.
+            (SchedulerKind::UniPc, 1000),
+            (SchedulerKind::DpmSolverPlusPlus, 1000),
+        ] {
+            let error = Scheduler::<2>::new(&config, kind, steps).unwrap_err().to_string();
+            assert!(error.contains(&steps.to_string()), "{error}");
+            assert!(error.contains(&kind.to_string()), "{error}");
+        }
+        assert!(Scheduler::<2>::new(&config, SchedulerKind::Ddim, 1000).is_ok());
     }
 }
