@@ -119,9 +119,12 @@ impl Context {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
+    keep_mesa_quiet();
     let cli = Cli::parse();
     let json = cli.global.json;
-    match run(cli) {
+    // A panic becomes an error with an exit code; where it happened is for the log.
+    std::panic::set_hook(Box::new(|panic| tracing::info!("{panic}")));
+    match crate::session::guarded(|| Ok(run(cli))).unwrap_or_else(|panic| Err(panic.into())) {
         Ok(exit) => exit.into(),
         Err(error) => {
             let exit = exit::of(&error);
@@ -158,6 +161,16 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Bench(command) => command.run(&context),
         Command::Replay(command) => command.run(&context),
         Command::Verify(command) => command.run(&context),
+    }
+}
+
+/// On a machine without a desktop session, Mesa's device selection layer prints an error about
+/// Wayland whenever graphics adapters are listed. Haze chooses among them itself.
+fn keep_mesa_quiet() {
+    let is_set = |name| std::env::var_os(name).is_some();
+    if cfg!(target_os = "linux") && !is_set("XDG_RUNTIME_DIR") && !is_set("NODEVICE_SELECT") {
+        // SAFETY: the program has a single thread here, and nothing has read the environment yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 

@@ -115,7 +115,7 @@ pub struct DecodingOptions {
     /// ddim, ddpm, pndm, euler, euler-ancestral, dpmsolver++, unipc or unclip [default: the decoder's]
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<SchedulerKind>,
-    /// How strictly the decoder follows the embedding; 1 switches guidance off [default: 2]
+    /// How strictly the decoder follows the embedding; 1 switches guidance off [default: 5]
     #[arg(long, value_name = "SCALE")]
     pub guidance: Option<f64>,
     /// Noise the decoder adds to the embedding first, 0 to 999 [default: 0]

@@ -1,5 +1,6 @@
 //! Opening a gallery, indexing it first where there is no index yet, and ranking it by draws.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -149,11 +150,16 @@ impl Gallery {
         ids.sort_unstable();
         ids.dedup();
         let metadata = self.store.metadata(&ids)?;
-        let name = |id: usize| match ids.binary_search(&id) {
-            Ok(at) => file_name(&metadata[at], id),
-            Err(_) => format!("row {id}"),
+        let known: BTreeMap<usize, &ItemMetadata> = ids.iter().copied().zip(&metadata).collect();
+        let nearest = |hit: &Hit| {
+            let item = known[&hit.id];
+            Nearest {
+                row: hit.id,
+                image: file_name(item, hit.id),
+                caption: item.captions.first().map(|caption| caption.text.clone()),
+                score: hit.score,
+            }
         };
-        let nearest = |hit: &Hit| Nearest { row: hit.id, image: name(hit.id), score: hit.score };
         Ok(best.iter().map(nearest).collect())
     }
 }

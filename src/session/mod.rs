@@ -244,7 +244,10 @@ impl<'a> Job<'a> {
 }
 
 /// Turns a panic below into an error: kernels of a device panic where they cannot return one.
-fn guarded<T>(work: impl FnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {
+///
+/// # Errors
+/// Those of `work`, and [`SessionError::Panic`].
+pub fn guarded<T>(work: impl FnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()

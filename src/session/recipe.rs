@@ -206,7 +206,7 @@ impl Default for Decoding {
         Self {
             scheduler: None,
             steps: 20,
-            guidance_scale: 2.0,
+            guidance_scale: 5.0,
             noise_level: 0,
             independent_noise: false,
             prompt: String::new(),

@@ -79,6 +79,7 @@ pub struct Nearest {
     /// Row in the gallery.
     pub row: usize,
     pub image: String,
+    pub caption: Option<String>,
     pub score: f64,
 }
 

@@ -76,7 +76,8 @@ impl Layout {
         let first = canvas.fit(&first, SMALL_SIZE, self.tile);
         canvas.text(&first, (x, y), SMALL_SIZE, colour::TEXT, Align::Left);
         if let Some(nearest) = sample.nearest.as_ref().filter(|_| self.caption_lines > 1) {
-            let text = format!("\u{2192} {} {:.2}", stem(&nearest.image), nearest.score);
+            let name = nearest.caption.as_deref().unwrap_or_else(|| stem(&nearest.image));
+            let text = format!("{:.2}  {name}", nearest.score);
             let text = canvas.fit(&text, SMALL_SIZE, self.tile);
             canvas.text(&text, (x, y + CAPTION_LINE), SMALL_SIZE, colour::MUTED_TEXT, Align::Left);
         }
