@@ -528,8 +528,10 @@ impl UnClipPipeline {
             Some((width, height)) if fits(width) && fits(height) => Ok((width, height)),
             found => Err(DecodeError::Option {
                 option: "the image size",
-                found: found.map_or("not given by the model", |_| "").to_owned()
-                    + &found.map_or(String::new(), |(w, h)| format!("{w} x {h}")),
+                found: match found {
+                    Some((width, height)) => format!("{width} x {height}"),
+                    None => "not given by the model".to_owned(),
+                },
                 expected: format!("sides that are multiples of {factor}, up to {SIDE_LIMIT}"),
             }),
         }

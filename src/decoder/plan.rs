@@ -132,3 +132,36 @@ fn text_parameters(text: &ClipTextConfig) -> u64 {
     let tables = (text.vocab_size + text.max_position_embeddings) * width;
     (tables + text.transformer.num_hidden_layers * layer) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stable Diffusion 2.1.
+    fn full_size() -> MemoryModel {
+        MemoryModel {
+            weights: 0,
+            unet: Levels { channels: vec![320, 640, 1280, 1280], layers: 2 },
+            vae: Levels { channels: vec![128, 256, 512, 512], layers: 2 },
+        }
+    }
+
+    #[test]
+    fn larger_images_take_more_memory_and_smaller_batches() {
+        let model = full_size();
+        let (small, large) = (model.unet_activations(64 * 64), model.unet_activations(96 * 96));
+        assert_eq!(large, small * 9 / 4);
+        assert!(automatic_batch_size(large) < automatic_batch_size(small));
+        assert!(automatic_batch_size(large) >= 1);
+        // One image of the VAE at 768 pixels needs gigabytes, and still has to be made.
+        assert!(model.vae_activations(768 * 768) > 2 << 30);
+        assert_eq!(vae_batch_size(model.vae_activations(768 * 768), 8), 1);
+    }
+
+    #[test]
+    fn a_batch_is_never_larger_than_the_run_or_the_limit() {
+        assert_eq!(automatic_batch_size(0), LARGEST_BATCH);
+        assert_eq!(automatic_batch_size(u64::MAX), 1);
+        assert_eq!(vae_batch_size(1, 3), 3);
+    }
+}

@@ -232,7 +232,7 @@ fn refuse_unsupported(config: &SchedulerConfig, kind: SchedulerKind) -> Result<(
     let solvers = matches!(kind, DpmSolverPlusPlus | UniPc);
     let fixed_small = &["fixed_small", "fixed_small_log"][..];
     let off = &["false"][..];
-    let rules: [(&str, bool, &[&str]); 17] = [
+    let rules: [(&str, bool, &[&str]); 19] = [
         ("trained_betas", kind != UnClip, &[]),
         ("thresholding", matches!(kind, Ddim | Ddpm) || solvers, off),
         ("rescale_betas_zero_snr", !matches!(kind, Pndm | UnClip), off),
@@ -248,6 +248,9 @@ fn refuse_unsupported(config: &SchedulerConfig, kind: SchedulerKind) -> Result<(
         ("timestep_type", kind == Euler, &["discrete"]),
         ("algorithm_type", kind == DpmSolverPlusPlus, &["dpmsolver++"]),
         ("solver_order", solvers, &["2"]),
+        // Each solver reads the other's variants as its own default.
+        ("solver_type", kind == DpmSolverPlusPlus, &["midpoint", "logrho", "bh1", "bh2"]),
+        ("solver_type", kind == UniPc, &["bh2", "midpoint", "heun", "logrho"]),
         ("lower_order_final", kind == UniPc, &["true"]),
         ("predict_x0", kind == UniPc, &["true"]),
     ];
@@ -262,34 +265,14 @@ fn refuse_unsupported(config: &SchedulerConfig, kind: SchedulerKind) -> Result<(
             return Err(config.error(key, value, expected + " (others are not supported)"));
         }
     }
-    if solvers {
-        refuse_solver_variants(config, kind)?;
-    }
-    Ok(())
-}
-
-fn refuse_solver_variants(
-    config: &SchedulerConfig,
-    kind: SchedulerKind,
-) -> Result<(), ConfigError> {
-    // Each solver reads the other's variants as its own default.
-    let (refused, expected) = match kind {
-        SchedulerKind::UniPc => (&["bh1"][..], "bh2"),
-        _ => (&["heun"][..], "midpoint"),
-    };
-    if let Some(value) = config.get("solver_type")
-        && value.as_str().is_none_or(|name| refused.contains(&name))
-    {
-        return Err(config.error("solver_type", value, expected));
-    }
     if let Some(value) = config.get("disable_corrector")
-        && kind == SchedulerKind::UniPc
+        && kind == UniPc
         && value.as_array().is_none_or(|list| !list.is_empty())
     {
         return Err(config.error("disable_corrector", value, "an empty list"));
     }
     if let Some(value) = config.get("lambda_min_clipped")
-        && kind == SchedulerKind::DpmSolverPlusPlus
+        && kind == DpmSolverPlusPlus
     {
         return Err(config.error("lambda_min_clipped", value, "-Infinity"));
     }
@@ -366,6 +349,23 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(key) && text.contains(expected), "{text}");
             assert!(text.contains("scheduler_config.json"), "{text}");
+        }
+    }
+
+    #[test]
+    fn solver_variants_are_refused_by_the_solver_that_would_differ() {
+        for (kind, key, value, accepted) in [
+            (SchedulerKind::UniPc, "solver_type", json!("bh1"), false),
+            (SchedulerKind::UniPc, "solver_type", json!("midpoint"), true),
+            (SchedulerKind::UniPc, "disable_corrector", json!([0]), false),
+            (SchedulerKind::UniPc, "disable_corrector", json!([]), true),
+            (SchedulerKind::DpmSolverPlusPlus, "solver_type", json!("heun"), false),
+            (SchedulerKind::DpmSolverPlusPlus, "solver_type", json!("bh2"), true),
+            (SchedulerKind::DpmSolverPlusPlus, "lambda_min_clipped", json!(-5.1), false),
+            (SchedulerKind::DpmSolverPlusPlus, "solver_order", json!(3), false),
+        ] {
+            let result = Settings::resolve(&config(json!({ key: value })), kind);
+            assert_eq!(result.is_ok(), accepted, "{kind} {key}: {result:?}");
         }
     }
 
