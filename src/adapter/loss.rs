@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::gamma::ln_gamma_and_digamma_1p;
 
-/// Added to 1/α and to β after the link, in training and in prediction (`alpha_eps`, `beta_eps`
-/// of the authors' code), so that neither is ever zero.
-pub const POSITIVE_EPSILON: f32 = 1e-4;
+/// Added to 1/α after the link, in training and in prediction (`alpha_eps` of the authors' code),
+/// so that α stays finite.
+pub const SMALLEST_INVERSE_ALPHA: f64 = 1e-4;
 
 /// Elements per parallel task. Partial sums are added in task order, so that a loss does not
 /// depend on the number of threads.
@@ -39,6 +39,15 @@ impl Link {
         match self {
             Link::Relu => x.max(0.0),
             Link::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        }
+    }
+
+    /// The number whose link is `value`, for a positive value.
+    pub fn inverse(self, value: f32) -> f32 {
+        match self {
+            Link::Relu => value,
+            // ln(e^v - 1), without overflow.
+            Link::Softplus => value + (-(-value).exp_m1()).ln(),
         }
     }
 
@@ -79,16 +88,20 @@ pub struct Loss {
     /// The residual is clamped to this range; outside of it its gradient is zero.
     pub clamp: Option<[f64; 2]>,
     pub link: Link,
+    /// Added to β after the link, in training and in prediction.
+    pub smallest_beta: f64,
 }
 
 impl Loss {
-    /// The paper's text: the exact likelihood alone.
+    /// The paper's text: the exact likelihood alone. β is kept above 1/2: below, one surprising
+    /// item makes a density with a variance beyond all bounds.
     pub const PAPER: Loss = Loss {
         l1_weight: 0.0,
         nll_weight: 1.0,
         residual: Residual::Power,
         clamp: None,
         link: Link::Softplus,
+        smallest_beta: 0.5,
     };
 
     /// The defaults of the published training code. Its README trains with `nll_weight` 1e-4.
@@ -98,6 +111,7 @@ impl Loss {
         residual: Residual::Product,
         clamp: Some([1e-4, 1e3]),
         link: Link::Relu,
+        smallest_beta: 1e-4,
     };
 }
 
@@ -215,11 +229,11 @@ impl Loss {
     /// `ln Γ(1/β) - ln β` is `ln Γ(1 + 1/β)`, whose derivative is `-ψ(1 + 1/β) / β²`.
     #[inline]
     fn element(&self, heads: &HeadValues, i: usize, target: f32) -> Element {
-        let epsilon = f64::from(POSITIVE_EPSILON);
         let (inverse_alpha, alpha_slope) =
             self.link.apply_with_slope(f64::from(heads.inverse_alpha[i]));
         let (beta, beta_slope) = self.link.apply_with_slope(f64::from(heads.beta[i]));
-        let (inverse_alpha, beta) = (inverse_alpha + epsilon, beta + epsilon);
+        let inverse_alpha = inverse_alpha + SMALLEST_INVERSE_ALPHA;
+        let beta = beta + self.smallest_beta;
         // The difference is taken in f32, as the reference code does, so that equal numbers
         // give exactly zero.
         let r = f64::from(heads.mu[i] - target);
@@ -341,11 +355,11 @@ mod tests {
 
     #[test]
     fn the_paper_loss_is_the_negative_log_density_without_ln_2() {
-        let loss = Loss { link: Link::Relu, ..Loss::PAPER };
+        let loss = Loss { link: Link::Relu, smallest_beta: 0.25, ..Loss::PAPER };
         let (mu, inverse_alpha, beta, z) = (0.25f32, 1.5f32, 1.8f32, -0.5f32);
         let value = loss.evaluate(&heads(mu, inverse_alpha, beta), &[z]);
-        let epsilon = f64::from(POSITIVE_EPSILON);
-        let (a, b) = (1.0 / (f64::from(inverse_alpha) + epsilon), f64::from(beta) + epsilon);
+        let a = 1.0 / (f64::from(inverse_alpha) + SMALLEST_INVERSE_ALPHA);
+        let b = f64::from(beta) + 0.25;
         let density = b / (2.0 * a * ln_gamma(1.0 / b).exp()) * (-(0.75f64 / a).powf(b)).exp();
         assert!((value.nll + density.ln() + 2f64.ln()).abs() < 1e-9);
     }
@@ -353,7 +367,12 @@ mod tests {
     #[test]
     fn an_exact_hit_with_a_sharp_peak_has_finite_gradients() {
         let mut gradients = HeadGradients::zeros(1);
-        let value = Loss::PAPER.accumulate(&heads(0.5, 1.0, -0.5), &[0.5], 1.0, &mut gradients);
+        let value = Loss { smallest_beta: 1e-4, ..Loss::PAPER }.accumulate(
+            &heads(0.5, 1.0, -0.5),
+            &[0.5],
+            1.0,
+            &mut gradients,
+        );
         assert!(value.total.is_finite());
         assert_eq!(gradients.mu, [0.0]);
         assert!(gradients.inverse_alpha[0].is_finite() && gradients.beta[0].is_finite());

@@ -61,7 +61,7 @@ impl Default for DecodeOptions {
         Self {
             scheduler: None,
             steps: 20,
-            guidance_scale: 3.0,
+            guidance_scale: 5.0,
             noise_level: 0,
             prompt: String::new(),
             negative_prompt: String::new(),

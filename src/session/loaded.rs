@@ -190,10 +190,10 @@ pub fn check_route(
             ))
         }
         _ => match bridge {
-            Some(bridge) if bridge.dim() != adapter.dim() => mismatch(format!(
+            Some(bridge) if bridge.config().input_dim != adapter.dim() => mismatch(format!(
                 "the bridge maps {} dimensions, the adapter {named} predicts {}; fit it again with \
                  haze train",
-                bridge.dim(),
+                bridge.config().input_dim,
                 adapter.dim()
             )),
             _ => Ok(()),

@@ -323,7 +323,10 @@ fn decoder_inputs(
     let mean = distribution.mean();
     let all = std::iter::once(mean.as_slice()).chain(samples.iter().map(|s| s.values.as_slice()));
     all.map(|values| match bridge {
-        Some(bridge) => Ok(bridge.apply(values)?),
+        Some(bridge) => {
+            let embedding = Embedding { values: values.to_vec(), modality: Modality::Text };
+            Ok(bridge.apply(&embedding)?.values)
+        }
         None => Ok(values.to_vec()),
     })
     .collect()

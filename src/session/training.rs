@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::assets::Assets;
 use super::error::SessionError;
 use super::{fingerprint, guarded};
-use crate::adapter::bridge::{Bridge, BridgeKind};
+use crate::adapter::bridge::{Bridge, BridgeMap, LinearMap, MeanShift};
 use crate::adapter::training::{
     Baselines, EpochRecord, Item, Rows, TrainingData, TrainingEvent, TrainingOptions,
     TrainingOutcome, TrainingRun,
@@ -187,8 +187,9 @@ pub fn train(
         let (training, validation) = (embed(&training)?, embed(&validation)?);
         create_folder(&job.out)?;
         match job.target {
-            Target::LinearMap => fit(job, BridgeKind::LinearMap, &training, &validation, &hash),
-            Target::MeanShift => fit(job, BridgeKind::MeanShift, &training, &validation, &hash),
+            Target::LinearMap | Target::MeanShift => {
+                fit_bridge(job, &training, &validation, hash, device)
+            }
             Target::CrossModal | Target::Text | Target::Image => {
                 train_adapter(job, &training, &validation, &hash, device, on_progress)
             }
@@ -249,12 +250,14 @@ impl Pairs {
         })
     }
 
-    fn text(&self, row: usize) -> &[f32] {
-        &self.texts[row * self.dim..(row + 1) * self.dim]
+    fn text(&self, row: usize) -> Embedding {
+        let values = self.texts[row * self.dim..(row + 1) * self.dim].to_vec();
+        Embedding { values, modality: Modality::Text }
     }
 
-    fn image(&self, row: usize) -> &[f32] {
-        &self.images[row * self.dim..(row + 1) * self.dim]
+    fn image(&self, row: usize) -> Embedding {
+        let values = self.images[row * self.dim..(row + 1) * self.dim].to_vec();
+        Embedding { values, modality: Modality::Image }
     }
 }
 
@@ -317,10 +320,7 @@ fn by_level(adapter: &ProbVlm, pairs: &Pairs) -> Result<Vec<LevelUncertainty>, S
                 .captions
                 .iter()
                 .filter(|caption| caption.2 == Some(level))
-                .map(|&(text, ..)| Embedding {
-                    values: pairs.text(text).to_vec(),
-                    modality: Modality::Text,
-                })
+                .map(|&(text, ..)| pairs.text(text))
                 .collect();
             let predicted = adapter.predict_batch(&embeddings, 0, 0)?;
             let sum: f64 = predicted.iter().map(|d| d.mean_aleatoric()).sum();
@@ -330,21 +330,31 @@ fn by_level(adapter: &ProbVlm, pairs: &Pairs) -> Result<Vec<LevelUncertainty>, S
         .collect()
 }
 
-fn fit(
+fn fit_bridge(
     job: &TrainingJob,
-    kind: BridgeKind,
     training: &Pairs,
     validation: &Pairs,
-    encoder_hash: &str,
+    encoder_hash: String,
+    device: &ComputeDevice,
 ) -> Result<TrainingReport, SessionError> {
-    let data = (training.data(job.target)?, validation.data(job.target)?);
-    let bridge = Bridge::fit(kind, &data.0, &data.1)?.with_encoder(encoder_hash.to_owned());
+    let (data, held_out) = (training.data(job.target)?, validation.data(job.target)?);
+    let (map, summary) = if job.target == Target::LinearMap {
+        let (map, summary) = LinearMap::fit(&data, &held_out, &device.device)?;
+        (BridgeMap::Linear(map), summary)
+    } else {
+        let (map, summary) = MeanShift::fit(&data, &held_out)?;
+        (BridgeMap::MeanShift(map), summary)
+    };
+    let (input, output) = job.target.modalities();
+    let norms = training.captions.iter().map(|&(_, image, _)| training.image(image).norm());
+    let bridge = Bridge::new(map, input, output, Some(encoder_hash), Some(summary))
+        .with_output_norm(norms.sum::<f64>() / training.captions.len() as f64);
     bridge.save(&job.out)?;
     let (mut mapped, mut unmapped) = (0.0, 0.0);
     for &(text, image, _) in &validation.captions {
-        let image = as_image(validation.image(image).to_vec());
-        mapped += image.cosine(&as_image(bridge.apply(validation.text(text))?));
-        unmapped += image.cosine(&as_image(validation.text(text).to_vec()));
+        let (text, image) = (validation.text(text), validation.image(image));
+        mapped += image.cosine(&bridge.apply(&text)?);
+        unmapped += image.cosine(&text);
     }
     let count = validation.captions.len() as f64;
     Ok(TrainingReport {
@@ -357,10 +367,6 @@ fn fit(
         unmapped_cosine: Some(unmapped / count),
         aleatoric_by_level: Vec::new(),
     })
-}
-
-fn as_image(values: Vec<f32>) -> Embedding {
-    Embedding { values, modality: Modality::Image }
 }
 
 /// Whether a folder holds a finished adapter or bridge.

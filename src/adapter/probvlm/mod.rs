@@ -17,7 +17,7 @@ pub use config::{
 pub use network::{HeadOutputs, Network, dropout_mask, from_pytorch_name};
 
 use crate::adapter::AdapterError;
-use crate::adapter::loss::{HeadValues, POSITIVE_EPSILON};
+use crate::adapter::loss::{HeadValues, SMALLEST_INVERSE_ALPHA};
 use crate::adapter::space::{Space, ToRaw};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::Embedding;
@@ -212,8 +212,8 @@ impl ProbVlm {
         let beta = f64::from(link.apply(beta));
         match self.config.preset {
             Preset::Paper => {
-                let epsilon = f64::from(POSITIVE_EPSILON);
-                ((inverse_alpha + epsilon).recip(), beta + epsilon)
+                let smallest_beta = self.config.preset.loss().smallest_beta;
+                ((inverse_alpha + SMALLEST_INVERSE_ALPHA).recip(), beta + smallest_beta)
             }
             Preset::Released => {
                 ((inverse_alpha + 1e-5).recip().clamp(1e-4, 5.0), (beta + 0.1).clamp(0.1, 5.0))

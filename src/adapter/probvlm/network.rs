@@ -147,6 +147,36 @@ impl Network {
         }
     }
 
+    /// Replaces the last layer of each head by a constant: raw outputs `mu`, `inverse_alpha` and
+    /// `beta` for every input.
+    pub fn with_constant_heads(mut self, mu: f32, inverse_alpha: f32, beta: f32) -> Self {
+        let device = self.device();
+        for (head, value) in
+            [(&mut self.mu, mu), (&mut self.inverse_alpha, inverse_alpha), (&mut self.beta, beta)]
+        {
+            let [rows, columns] = head.second.weight.dims();
+            let weight = Tensor::zeros([rows, columns], (&device, DType::F32));
+            let bias = Tensor::full([columns], value, (&device, DType::F32));
+            head.second =
+                Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) };
+        }
+        self
+    }
+
+    /// Lets the head for μ pass its input through as long as it is above `-reach`: the rectifier
+    /// between its layers is lifted out of the way.
+    pub fn with_identity_mu(mut self, reach: f32) -> Self {
+        let device = self.device();
+        let dim = self.dim();
+        let layer = |bias: f32| {
+            let weight = Tensor::eye(dim, &device);
+            let bias = Tensor::full([dim], bias, (&device, DType::F32));
+            Linear { weight: Param::from_tensor(weight), bias: Some(Param::from_tensor(bias)) }
+        };
+        self.mu = Head { first: layer(reach), second: layer(-reach) };
+        self
+    }
+
     /// Number of dimensions D of inputs and outputs.
     pub fn dim(&self) -> usize {
         self.input.weight.lazy_shape()[0]

@@ -23,6 +23,8 @@ const BEST: &str = "best.";
 /// positions, so no generator has a state of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Position {
+    /// Standard deviation of the input noise, found or given at the start.
+    pub input_noise: f64,
     /// Epoch that is under way, from 0.
     pub epoch: usize,
     /// Batches of it that are done.

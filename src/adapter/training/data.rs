@@ -72,9 +72,9 @@ pub struct Item {
 /// target of each of its captions.
 #[derive(Debug, Clone)]
 pub struct TrainingData<'a> {
-    pub(super) inputs: Rows<'a>,
-    pub(super) targets: Rows<'a>,
-    pub(super) items: Vec<Item>,
+    pub(in crate::adapter) inputs: Rows<'a>,
+    pub(in crate::adapter) targets: Rows<'a>,
+    pub(in crate::adapter) items: Vec<Item>,
     pub(super) crossed: Option<Crossed<'a>>,
 }
 

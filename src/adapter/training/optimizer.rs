@@ -104,8 +104,8 @@ impl ModuleMapper for Step<'_> {
         param.map(|tensor| {
             let shape = tensor.shape();
             let len = shape.num_elements();
-            let (flat, state) =
-                adam.step(rate, tensor.inner().reshape([len]), gradient.reshape([len]), state);
+            let flat = tensor.inner().reshape([len]);
+            let (flat, state) = adam.step(rate, flat, gradient.reshape([len]), state);
             next.extend(state);
             Tensor::from_inner(flat.reshape(shape)).require_grad()
         })

@@ -17,13 +17,14 @@ use super::{
     Baselines, EpochRecord, TrainingError, TrainingEvent, TrainingOptions, TrainingSummary,
 };
 use crate::adapter::PROBVLM;
+use crate::adapter::bridge::LinearMap;
 use crate::adapter::loss::{HeadGradients, Loss, Residual, with_gradients};
 use crate::adapter::probvlm::{
     HeadOutputs, Network, Preset, ProbVlm, ProbVlmConfig, dropout_mask, released_space,
 };
 use crate::adapter::space::{Space, SpaceKind};
 use crate::encoder::{Modality, norm};
-use crate::random::{Stream, generator};
+use crate::random::{Stream, generator, standard_normal};
 
 /// Rows of one forward pass in validation.
 const VALIDATION_ROWS: usize = 2048;
@@ -90,7 +91,7 @@ impl TrainingRun<'_> {
             training_data: self.training.fingerprint(),
             validation_data: self.validation.fingerprint(),
         };
-        let mut state = self.start(&identity)?;
+        let mut state = self.start(&identity, &spaces)?;
         let items = self.training.len();
         let batches = items.div_ceil(options.batch_size);
         let clock = Instant::now();
@@ -111,7 +112,8 @@ impl TrainingRun<'_> {
             let order = order(items, options.seed, epoch);
             while state.position.batch < batches {
                 if stop {
-                    self.write_checkpoint(&identity, &state, &mut on_event)?;
+                    // Already stopping: the answer to this event changes nothing.
+                    let _ = self.write_checkpoint(&identity, &state, &mut on_event)?;
                     return Ok(TrainingOutcome::Interrupted {
                         epochs: epoch,
                         batches: state.position.batch,
@@ -246,7 +248,20 @@ impl TrainingRun<'_> {
         }
     }
 
-    fn start(&self, identity: &Identity) -> Result<State, TrainingError> {
+    /// The noise of the options, or the one that suits the data.
+    fn input_noise(&self, spaces: &Spaces) -> Result<f64, TrainingError> {
+        if let Some(noise) = self.options.input_noise {
+            return Ok(noise);
+        }
+        let standardised = matches!(spaces.input, Space::Standardised { .. });
+        if !standardised || self.input_modality == self.output_modality {
+            return Ok(0.0);
+        }
+        let (_, fit) = LinearMap::fit(self.training, self.validation, self.device)?;
+        Ok(fit.penalty.unwrap_or(0.0).sqrt())
+    }
+
+    fn start(&self, identity: &Identity, spaces: &Spaces) -> Result<State, TrainingError> {
         let device = self.device.clone().autodiff();
         let dim = self.training.dim();
         let found = match self.checkpoint {
@@ -262,10 +277,11 @@ impl TrainingRun<'_> {
                 device,
             },
             None => State {
-                network: Network::random(dim, self.options.hidden_dim, self.options.seed, &device),
+                network: self.initial_network(dim, &device),
                 best: None,
                 optimizer: AdamOptimizer::default(),
                 position: Position {
+                    input_noise: self.input_noise(spaces)?,
                     epoch: 0,
                     batch: 0,
                     loss_sum: 0.0,
@@ -276,6 +292,29 @@ impl TrainingRun<'_> {
                 device,
             },
         })
+    }
+
+    /// PyTorch's initial weights; in a standardised space the last layers start at the constant
+    /// standard normal, so that a run starts from the likelihood of that baseline.
+    fn initial_network(&self, dim: usize, device: &Device) -> Network {
+        let network = Network::random(dim, self.options.hidden_dim, self.options.seed, device);
+        match self.options.space {
+            SpaceKind::Unit => network,
+            SpaceKind::Standardised => {
+                let Loss { link, smallest_beta, .. } = self.options.preset.loss();
+                let inverse_alpha = link.inverse(std::f32::consts::FRAC_1_SQRT_2);
+                let network = network.with_constant_heads(
+                    0.0,
+                    inverse_alpha,
+                    link.inverse(2.0 - smallest_beta as f32),
+                );
+                if self.input_modality == self.output_modality {
+                    network.with_identity_mu(4.0)
+                } else {
+                    network
+                }
+            }
+        }
     }
 
     fn write_checkpoint(
@@ -308,6 +347,17 @@ impl TrainingRun<'_> {
             let item = data.items[i];
             spaces.input.push_working(data.inputs.row(item.input), &mut inputs)?;
             spaces.output.push_working(data.targets.row(item.target), &mut targets)?;
+        }
+        let input_noise = state.position.input_noise;
+        if input_noise > 0.0 {
+            let noise = standard_normal(
+                options.seed,
+                Stream::EmbeddingNoise,
+                FIRST_TRAINING_MASK + step,
+                size,
+            );
+            let scale = input_noise as f32;
+            inputs.iter_mut().zip(noise).for_each(|(x, n)| *x += scale * n);
         }
         let tensor = |values: Vec<f32>, width: usize| -> Tensor<2> {
             let data = TensorData::new(values, [chosen.len(), width]);
@@ -388,9 +438,13 @@ impl TrainingRun<'_> {
     /// Held-out negative log likelihood (nats per raw dimension) and mean absolute error of μ.
     fn validate(&self, network: &Network, spaces: &Spaces) -> Result<(f64, f64), TrainingError> {
         let data = self.validation;
-        let link = self.options.preset.link();
-        let exact =
-            Loss { l1_weight: 0.0, nll_weight: 1.0, residual: Residual::Power, clamp: None, link };
+        let exact = Loss {
+            l1_weight: 0.0,
+            nll_weight: 1.0,
+            residual: Residual::Power,
+            clamp: None,
+            ..self.options.preset.loss()
+        };
         let (mut nll, mut l1) = (0.0, 0.0);
         for chunk in data.items.chunks(VALIDATION_ROWS) {
             let (mut inputs, mut targets) = (Vec::new(), Vec::new());
@@ -441,6 +495,7 @@ impl TrainingRun<'_> {
                 best_epoch: best.epoch,
                 validation_nll: best.validation_nll,
                 baselines,
+                input_noise: state.position.input_noise,
                 options: options.clone(),
             }),
         };

@@ -24,5 +24,7 @@ pub struct TrainingSummary {
     /// Held-out negative log likelihood of the kept weights.
     pub validation_nll: f64,
     pub baselines: Baselines,
+    /// Standard deviation of the noise that inputs were trained with, given or found.
+    pub input_noise: f64,
     pub options: super::TrainingOptions,
 }
