@@ -66,6 +66,10 @@ pub struct Train {
     /// Share of hidden units dropped, 0 to 1
     #[arg(long, value_name = "SHARE")]
     dropout: Option<f64>,
+    /// Standard deviation of noise on standardised inputs [default: found by ridge regression for
+    /// cross-modal, else none]
+    #[arg(long, value_name = "SD")]
+    input_noise: Option<f64>,
     /// Weight of the crossed term (text and image targets)
     #[arg(long, value_name = "WEIGHT")]
     cross_weight: Option<f64>,
@@ -140,6 +144,9 @@ impl Train {
         set(&mut options.hidden_dim, self.hidden);
         set(&mut options.dropout, self.dropout);
         set(&mut options.cross_weight, self.cross_weight);
+        if self.input_noise.is_some() {
+            options.input_noise = self.input_noise;
+        }
         if self.gradient_clip.is_some() {
             options.gradient_clip = self.gradient_clip;
         }

@@ -39,7 +39,32 @@ pub enum OutputError {
 #[derive(Debug)]
 pub struct OutputFolder {
     target: PathBuf,
+    // Dropped in this order: the folders above can go once the partial one is gone.
     partial: tempfile::TempDir,
+    above: CreatedFolders,
+}
+
+/// Folders that were made on the way; taken back when dropped, as far as they are empty.
+#[derive(Debug, Default)]
+struct CreatedFolders(Vec<PathBuf>);
+
+impl CreatedFolders {
+    /// Creates `folder` and what is missing above it.
+    fn create(folder: &Path) -> Result<Self, FileError> {
+        let missing = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists());
+        let created = Self(missing.map(Path::to_owned).collect());
+        create_folder(folder)?;
+        Ok(created)
+    }
+}
+
+impl Drop for CreatedFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Fails where something else was put inside meanwhile, which is then kept.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 impl OutputFolder {
@@ -61,13 +86,13 @@ impl OutputFolder {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        create_folder(parent)?;
+        let above = CreatedFolders::create(parent)?;
         let partial = tempfile::Builder::new()
             .prefix(".haze-")
             .suffix(".partial")
             .tempdir_in(parent)
             .map_err(FileError::write(target))?;
-        Ok(Self { target: target.to_owned(), partial })
+        Ok(Self { target: target.to_owned(), partial, above })
     }
 
     /// Where to write until [`OutputFolder::finish`].
@@ -102,9 +127,11 @@ impl OutputFolder {
         if let Some(earlier) = &earlier {
             std::fs::remove_dir_all(earlier).map_err(write_error())?;
         }
-        // The folder has moved: nothing is left for the guard to delete.
-        let _ = self.partial.keep();
-        Ok(self.target)
+        // The folder has moved: nothing is left for the guards to delete.
+        let Self { target, partial, mut above } = self;
+        let _ = partial.keep();
+        above.0.clear();
+        Ok(target)
     }
 }
 
@@ -179,7 +206,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_finished_leaves_nothing_behind() {
         let parent = tempfile::tempdir().unwrap();
-        let target = parent.path().join("result");
+        let target = parent.path().join("made/on/the/way/result");
         let output = OutputFolder::reserve(&target, false).unwrap();
         std::fs::write(output.path().join(RECIPE_FILE), "{}").unwrap();
         drop(output);

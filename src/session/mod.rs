@@ -132,6 +132,14 @@ impl Session {
             None => None,
         };
         loaded::check_route(&recipe, &encoder, &adapter, bridge.as_deref())?;
+        if adapter.encoder().is_some_and(|hash| hash != recipe.models.encoder.hash) {
+            job.tell(Event::Warning(format!(
+                "the adapter {} was trained on embeddings of another encoder than {}; its \
+                 distribution means nothing unless both embed into the same space",
+                recipe.models.adapter.path.display(),
+                recipe.models.encoder.path.display()
+            )))?;
+        }
 
         job.stage(Stage::Embed)?;
         let (query_embedding, tokens_cut) = embed(&encoder, &query)?;
