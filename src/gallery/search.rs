@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
-use super::dot::{LANES, cosine, error_bound, padded, products};
+use super::dot::{LANES, cosine, error_bound, exact_norm, padded, products};
 use super::{EmbeddingRows, GalleryError};
 use crate::encoder::norm;
 
@@ -74,7 +74,7 @@ impl ExactSearch {
                 let mut values = vec![0.0; inverse_norms.len() * dim];
                 rows.read(first..first + inverse_norms.len(), dim, &mut values);
                 for (row, inverse) in values.chunks(dim).zip(inverse_norms.iter_mut()) {
-                    let length = norm(row);
+                    let length = exact_norm(row);
                     let safe = SAFE_NORMS.contains(&length);
                     *inverse = if safe { length.recip() as f32 } else { f32::NAN };
                 }
@@ -346,8 +346,9 @@ impl RankCount {
             return;
         }
         let surely_before = self.targets.partition_point(|t| t.0.score > score + error);
-        let perhaps_before = self.targets.partition_point(|t| t.0.score >= score - error);
-        let first_behind = if score.is_nan() || surely_before != perhaps_before {
+        // Written so that a NaN leaves it open.
+        let surely_behind = |t: &(Hit, usize)| t.0.score < score - error;
+        let first_behind = if !self.targets.get(surely_before).is_none_or(surely_behind) {
             let hit = Hit { id, score: exact() };
             // A target does not rank before itself.
             self.targets.partition_point(|t| t.0.order(&hit).is_le())
