@@ -430,6 +430,26 @@ mod tests {
     }
 
     #[test]
+    fn many_queries_over_many_blocks_of_rows_find_what_each_finds_alone() {
+        let rows = hard_rows(20_000, 8);
+        let engine = search(&rows);
+        let queries = vectors(1, 400, 8);
+        let tile_scores = (TILE_NUMBERS / 8).min(1024) * queries.len();
+        assert!(SCORES / tile_scores * 1024 < rows.len(), "one block holds all rows");
+        let together = engine.search(&queries, 4).unwrap();
+        let ids: Vec<_> = together[399].iter().map(|hit| hit.id).collect();
+        let ranks = engine.ranks_of(&queries, &ids).unwrap();
+        assert_eq!(ranks[399].iter().map(|p| p.rank).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        for i in [0, 1, 398, 399] {
+            let query = std::slice::from_ref(&queries[i]);
+            let order = naive(&queries[i], &rows);
+            assert_eq!(together[i].iter().map(|hit| hit.id).collect::<Vec<_>>(), order[..4]);
+            assert_eq!(engine.ranks_of(query, &ids).unwrap()[0], ranks[i]);
+            assert!(ids.iter().zip(&ranks[i]).all(|(id, p)| order[p.rank - 1] == *id));
+        }
+    }
+
+    #[test]
     fn ranks_agree_with_the_positions_in_a_full_search() {
         let rows = hard_rows(2000, 24);
         let engine = search(&rows);
