@@ -184,8 +184,7 @@ pub(super) fn exact_norm(row: &[f32]) -> f64 {
 /// would tie rows that differ.
 pub(super) fn cosine(query: &[f32], query_norm: f64, row: &[f32]) -> f64 {
     let norm = query_norm * exact_norm(row);
-    // Adding zero turns -0 into 0, which must tie with it.
-    if norm == 0.0 { 0.0 } else { exact_product(query, row) / norm + 0.0 }
+    if norm == 0.0 { 0.0 } else { exact_product(query, row) / norm }
 }
 
 #[cfg(test)]

@@ -408,7 +408,7 @@ mod tests {
             rows[i - 7][0] = rows[i - 10][0].next_up();
         }
         rows[1] = vec![0.0; dim];
-        rows[2] = rows[0].iter().map(|v| v * 2f32.powi(110)).collect();
+        rows[2] = rows[0].iter().map(|v| v * 2f32.powi(126)).collect();
         rows[4] = rows[5].iter().map(|v| v * 2f32.powi(-100)).collect();
         rows
     }
