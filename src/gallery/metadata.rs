@@ -354,7 +354,11 @@ mod tests {
         assert_eq!(names, ["e", "a", "c", "e", "d"]);
         assert_eq!(items[0].captions, [Caption { text: "E".to_owned(), level: None }]);
         let mut all = Vec::new();
-        table.for_each(|item| Ok(all.push(item.image_path.unwrap()))).unwrap();
+        let mut keep = |item: ItemMetadata| {
+            all.push(item.image_path.unwrap());
+            Ok(())
+        };
+        table.for_each(&mut keep).unwrap();
         assert_eq!(all, ["a", "b", "c", "d", "e"]);
         assert!(matches!(
             table.fetch(&[5]).unwrap_err(),
