@@ -209,6 +209,16 @@ mod tests {
     }
 
     #[test]
+    fn the_bundled_gallery_opens_with_all_images_captions_and_levels() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/gallery");
+        let gallery = Dataset::open(&folder).unwrap();
+        gallery.require_images().unwrap();
+        let has_levels = |item: &DatasetItem| item.captions.iter().all(|c| c.level.is_some());
+        assert!(gallery.items.iter().all(|item| !item.captions.is_empty() && has_levels(item)));
+        assert_eq!(gallery.split_counts().values().sum::<usize>(), gallery.items.len());
+    }
+
+    #[test]
     fn missing_images_are_counted_and_the_first_ones_named() {
         let set = dataset((0..9).map(|i| item(&format!("{i}.png"), None)).collect());
         let error = set.require_images().unwrap_err().to_string();

@@ -3,11 +3,16 @@
 //! The f32 products of one row and query differ between CPUs and are good to [`error_bound`]; the
 //! f64 ones are sums in one fixed order everywhere, so equal rows have equal scores.
 
-/// Numbers summed side by side; rows are padded with zeros to a multiple of it.
-pub(super) const LANES: usize = 16;
+/// Numbers that the f32 sums take side by side; rows are padded with zeros to a multiple of it.
+pub(super) const LANES: usize = 8;
 
-/// Queries that share one pass over a row, and rows that share one load of the queries.
+/// Numbers that the f64 sums take side by side, on every CPU.
+const SUMS: usize = 8;
+
+/// Queries that share one load of a row.
 const QUERY_BLOCK: usize = 4;
+
+/// Rows that share one load of a query. With AVX2 all sums of a block stay in its 16 registers.
 const ROW_BLOCK: usize = 2;
 
 /// Length of a padded row of `dim` numbers.
@@ -19,8 +24,9 @@ pub(super) fn padded(dim: usize) -> usize {
 ///
 /// Higham, *Accuracy and Stability of Numerical Algorithms* (2002), eq. 3.5: a sum of n products
 /// has error at most n u / (1 - n u) times the sum of their absolute values, which for a row x and
-/// a unit query is at most |x|. Here n = padded / LANES + log2(LANES); rounding the query to f32,
-/// scaling by the row's inverse norm and rounding that add a few u. The bound is doubled.
+/// a unit query is at most |x|. Here n is padded / LANES + log2(LANES), for the sum in a lane and
+/// that of the lanes. Rounding the query to f32, scaling by the row's inverse norm and rounding
+/// that add a few u. The bound is doubled.
 pub(super) fn error_bound(padded: usize) -> f64 {
     const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
     2.0 * (padded / LANES + 16) as f64 * UNIT_ROUNDOFF
@@ -30,104 +36,114 @@ pub(super) fn error_bound(padded: usize) -> f64 {
 /// `[Q, R]`.
 pub(super) fn products(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the CPU has the feature.
-            return unsafe { products_avx512(queries, rows, padded, out) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the CPU has both features.
-            return unsafe { products_avx2(queries, rows, padded, out) };
-        }
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the CPU has both features.
+        return unsafe { products_avx2(queries, rows, padded, out) };
     }
-    products_generic::<{ cfg!(target_arch = "aarch64") }>(queries, rows, padded, out);
+    all_products::<{ cfg!(target_arch = "aarch64") }>(queries, rows, padded, out);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn products_avx512(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
-    products_generic::<true>(queries, rows, padded, out);
-}
-
+/// The same source, compiled for wider registers. AVX-512 was measured to gain nothing more.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn products_avx2(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
-    products_generic::<true>(queries, rows, padded, out);
+    all_products::<true>(queries, rows, padded, out);
 }
 
+/// [`products`] with fused multiply-add or without.
 #[inline(always)]
-fn products_generic<const FMA: bool>(
-    queries: &[f32],
-    rows: &[f32],
-    padded: usize,
-    out: &mut [f32],
-) {
+fn all_products<const FMA: bool>(queries: &[f32], rows: &[f32], padded: usize, out: &mut [f32]) {
     let row_count = rows.len() / padded;
-    let query_blocks = queries.chunks(QUERY_BLOCK * padded);
-    for (queries, out) in query_blocks.zip(out.chunks_mut(QUERY_BLOCK * row_count)) {
+    let blocks = queries.chunks(QUERY_BLOCK * padded).zip(out.chunks_mut(QUERY_BLOCK * row_count));
+    for (queries, out) in blocks {
         if queries.len() == QUERY_BLOCK * padded {
-            block_of_queries::<FMA, QUERY_BLOCK>(queries, rows, padded, out);
+            products_of_queries::<FMA, QUERY_BLOCK>(queries, rows, padded, out);
         } else {
             for (query, out) in queries.chunks(padded).zip(out.chunks_mut(row_count)) {
-                block_of_queries::<FMA, 1>(query, rows, padded, out);
+                products_of_queries::<FMA, 1>(query, rows, padded, out);
             }
         }
     }
 }
 
 #[inline(always)]
-fn block_of_queries<const FMA: bool, const Q: usize>(
+fn products_of_queries<const FMA: bool, const Q: usize>(
     queries: &[f32],
     rows: &[f32],
     padded: usize,
     out: &mut [f32],
 ) {
     let row_count = rows.len() / padded;
-    let query: [_; Q] = std::array::from_fn(|q| lanes(&queries[q * padded..(q + 1) * padded]));
     for (i, rows) in rows.chunks(ROW_BLOCK * padded).enumerate() {
         let first = i * ROW_BLOCK;
         if rows.len() == ROW_BLOCK * padded {
-            let rows: [_; ROW_BLOCK] =
-                std::array::from_fn(|r| lanes(&rows[r * padded..(r + 1) * padded]));
-            let sums = block::<FMA, Q, ROW_BLOCK>(query, rows);
-            for (q, sums) in sums.iter().enumerate() {
-                out[q * row_count + first..][..ROW_BLOCK].copy_from_slice(sums);
+            let sums = block::<FMA, Q, ROW_BLOCK>(queries, rows, padded);
+            for q in 0..Q {
+                out[q * row_count + first..][..ROW_BLOCK].copy_from_slice(&sums[q]);
             }
         } else {
             for (r, row) in rows.chunks(padded).enumerate() {
-                let sums = block::<FMA, Q, 1>(query, [lanes(row)]);
-                for (q, sums) in sums.iter().enumerate() {
-                    out[q * row_count + first + r] = sums[0];
+                let sums = block::<FMA, Q, 1>(queries, row, padded);
+                for q in 0..Q {
+                    out[q * row_count + first + r] = sums[q][0];
                 }
             }
         }
     }
 }
 
+/// Products of `Q` queries and `R` rows. Plain loops and one length for all, because closures are
+/// compiled without the CPU features and lengths that may differ are checked at every step.
 #[inline(always)]
-fn lanes(row: &[f32]) -> &[[f32; LANES]] {
-    row.as_chunks().0
-}
-
-#[inline(always)]
+#[allow(clippy::needless_range_loop)]
 fn block<const FMA: bool, const Q: usize, const R: usize>(
-    queries: [&[[f32; LANES]]; Q],
-    rows: [&[[f32; LANES]]; R],
+    queries: &[f32],
+    rows: &[f32],
+    padded: usize,
 ) -> [[f32; R]; Q] {
+    let steps = padded / LANES;
+    let queries = split::<Q>(queries, padded);
+    let rows = split::<R>(rows, padded);
+    for q in 0..Q {
+        assert!(queries[q].len() == steps);
+    }
+    for r in 0..R {
+        assert!(rows[r].len() == steps);
+    }
     let mut sums = [[[0f32; LANES]; R]; Q];
-    let steps = queries.iter().chain(&rows).map(|chunks| chunks.len()).min().unwrap_or(0);
     for step in 0..steps {
         for q in 0..Q {
+            let a = queries[q][step];
             for r in 0..R {
+                let b = rows[r][step];
+                let sum = &mut sums[q][r];
                 for lane in 0..LANES {
-                    let (a, b) = (queries[q][step][lane], rows[r][step][lane]);
-                    let sum = &mut sums[q][r][lane];
-                    *sum = if FMA { a.mul_add(b, *sum) } else { a * b + *sum };
+                    sum[lane] = if FMA {
+                        a[lane].mul_add(b[lane], sum[lane])
+                    } else {
+                        a[lane] * b[lane] + sum[lane]
+                    };
                 }
             }
         }
     }
-    sums.map(|sums| sums.map(fold))
+    let mut totals = [[0f32; R]; Q];
+    for q in 0..Q {
+        for r in 0..R {
+            totals[q][r] = fold(sums[q][r]);
+        }
+    }
+    totals
+}
+
+/// The lanes of each of `N` consecutive rows.
+#[inline(always)]
+fn split<const N: usize>(rows: &[f32], padded: usize) -> [&[[f32; LANES]]; N] {
+    let mut parts: [&[[f32; LANES]]; N] = [&[]; N];
+    for (i, part) in parts.iter_mut().enumerate() {
+        *part = rows[i * padded..(i + 1) * padded].as_chunks().0;
+    }
+    parts
 }
 
 /// Sums lanes pairwise.
@@ -143,29 +159,32 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Cosine of a query of norm `query_norm` and a row, in f64 on the f32 numbers, summed in one
-/// order. With a zero vector it is 0 by convention. Rounding may carry it past 1 by an ulp or two,
-/// which is left: clamping would tie rows that differ.
-pub(super) fn cosine(query: &[f32], query_norm: f64, row: &[f32]) -> f64 {
-    const SUMS: usize = 8;
-    let (mut dot, mut square) = ([0f64; SUMS], [0f64; SUMS]);
-    let (queries, query_rest) = query.as_chunks::<SUMS>();
-    let (rows, row_rest) = row.as_chunks::<SUMS>();
-    let mut add = |lane: usize, a: f32, b: f32| {
-        dot[lane] += f64::from(a) * f64::from(b);
-        square[lane] += f64::from(b) * f64::from(b);
-    };
-    for (query, row) in queries.iter().zip(rows) {
+/// Sum of products in f64, in one order on every CPU.
+fn exact_product(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0f64; SUMS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a.iter().zip(b) {
         for lane in 0..SUMS {
-            add(lane, query[lane], row[lane]);
+            sums[lane] += f64::from(a[lane]) * f64::from(b[lane]);
         }
     }
-    for (lane, (&a, &b)) in query_rest.iter().zip(row_rest).enumerate() {
-        add(lane, a, b);
+    for (lane, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
+        sums[lane] += f64::from(a) * f64::from(b);
     }
-    let norm = query_norm * square.iter().sum::<f64>().sqrt();
-    // Adding zero turns -0 into 0, which must tie with it.
-    if norm == 0.0 { 0.0 } else { dot.iter().sum::<f64>() / norm + 0.0 }
+    sums.iter().sum()
+}
+
+/// Euclidean norm in f64, the one that [`cosine`] divides by.
+pub(super) fn exact_norm(row: &[f32]) -> f64 {
+    exact_product(row, row).sqrt()
+}
+
+/// Cosine of a query of norm `query_norm` and a row, in f64 on the f32 numbers. With a zero vector
+/// it is 0 by convention. Rounding may carry it past 1 by an ulp or two, which is left: clamping
+/// would tie rows that differ.
+pub(super) fn cosine(query: &[f32], query_norm: f64, row: &[f32]) -> f64 {
+    let norm = query_norm * exact_norm(row);
+    if norm == 0.0 { 0.0 } else { exact_product(query, row) / norm }
 }
 
 #[cfg(test)]
@@ -192,13 +211,11 @@ mod tests {
                 let length = norm(query);
                 query.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
             }
-            for fast in [true, false] {
+            type Products = fn(&[f32], &[f32], usize, &mut [f32]);
+            let variants: [Products; 3] = [products, all_products::<false>, all_products::<true>];
+            for variant in variants {
                 let mut out = vec![f32::NAN; queries * rows];
-                if fast {
-                    products(&a, &b, padded, &mut out);
-                } else {
-                    products_generic::<false>(&a, &b, padded, &mut out);
-                }
+                variant(&a, &b, padded, &mut out);
                 for (i, &got) in out.iter().enumerate() {
                     let query = &a[i / rows * padded..][..padded];
                     let row = &b[i % rows * padded..][..padded];

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
-use super::dot::{LANES, cosine, error_bound, padded, products};
+use super::dot::{LANES, cosine, error_bound, exact_norm, padded, products};
 use super::{EmbeddingRows, GalleryError};
 use crate::encoder::norm;
 
@@ -74,7 +74,7 @@ impl ExactSearch {
                 let mut values = vec![0.0; inverse_norms.len() * dim];
                 rows.read(first..first + inverse_norms.len(), dim, &mut values);
                 for (row, inverse) in values.chunks(dim).zip(inverse_norms.iter_mut()) {
-                    let length = norm(row);
+                    let length = exact_norm(row);
                     let safe = SAFE_NORMS.contains(&length);
                     *inverse = if safe { length.recip() as f32 } else { f32::NAN };
                 }
@@ -346,8 +346,9 @@ impl RankCount {
             return;
         }
         let surely_before = self.targets.partition_point(|t| t.0.score > score + error);
-        let perhaps_before = self.targets.partition_point(|t| t.0.score >= score - error);
-        let first_behind = if score.is_nan() || surely_before != perhaps_before {
+        // Written so that a NaN leaves it open.
+        let surely_behind = |t: &(Hit, usize)| t.0.score < score - error;
+        let first_behind = if !self.targets.get(surely_before).is_none_or(surely_behind) {
             let hit = Hit { id, score: exact() };
             // A target does not rank before itself.
             self.targets.partition_point(|t| t.0.order(&hit).is_le())
@@ -407,7 +408,7 @@ mod tests {
             rows[i - 7][0] = rows[i - 10][0].next_up();
         }
         rows[1] = vec![0.0; dim];
-        rows[2] = rows[0].iter().map(|v| v * 2f32.powi(110)).collect();
+        rows[2] = rows[0].iter().map(|v| v * 2f32.powi(126)).collect();
         rows[4] = rows[5].iter().map(|v| v * 2f32.powi(-100)).collect();
         rows
     }
@@ -425,6 +426,26 @@ mod tests {
                 let ids: Vec<_> = hits.iter().map(|hit| hit.id).collect();
                 assert_eq!(ids, naive(query, &rows)[..k]);
             }
+        }
+    }
+
+    #[test]
+    fn many_queries_over_many_blocks_of_rows_find_what_each_finds_alone() {
+        let rows = hard_rows(20_000, 8);
+        let engine = search(&rows);
+        let queries = vectors(1, 400, 8);
+        let tile_scores = (TILE_NUMBERS / 8).min(1024) * queries.len();
+        assert!(SCORES / tile_scores * 1024 < rows.len(), "one block holds all rows");
+        let together = engine.search(&queries, 4).unwrap();
+        let ids: Vec<_> = together[399].iter().map(|hit| hit.id).collect();
+        let ranks = engine.ranks_of(&queries, &ids).unwrap();
+        assert_eq!(ranks[399].iter().map(|p| p.rank).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        for i in [0, 1, 398, 399] {
+            let query = std::slice::from_ref(&queries[i]);
+            let order = naive(&queries[i], &rows);
+            assert_eq!(together[i].iter().map(|hit| hit.id).collect::<Vec<_>>(), order[..4]);
+            assert_eq!(engine.ranks_of(query, &ids).unwrap()[0], ranks[i]);
+            assert!(ids.iter().zip(&ranks[i]).all(|(id, p)| order[p.rank - 1] == *id));
         }
     }
 

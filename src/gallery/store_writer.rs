@@ -257,7 +257,7 @@ mod tests {
                     level: (c > 0).then_some(c as u32),
                 })
                 .collect(),
-            split: (i % 2 == 0).then(|| "test".to_owned()),
+            split: i.is_multiple_of(2).then(|| "test".to_owned()),
             labels: match i % 4 {
                 0 => BTreeMap::from([("concept".to_owned(), format!("thing {i}"))]),
                 1 => BTreeMap::from([("caption".to_owned(), "a label of that name".to_owned())]),
