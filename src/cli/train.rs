@@ -13,7 +13,8 @@ use crate::adapter::probvlm::Preset;
 use crate::adapter::training::{Schedule, TrainingEvent, TrainingOptions};
 use crate::session::request::DEMO_BUNDLE;
 use crate::session::training::{
-    CHECKPOINT_FILE, Target, TrainingJob, TrainingProgress, TrainingReport, is_finished, train,
+    CHECKPOINT_FILE, HeldOut, Target, TrainingJob, TrainingProgress, TrainingReport, is_finished,
+    train,
 };
 
 /// Train an adapter, or fit a bridge, on image-text pairs
@@ -42,6 +43,9 @@ pub struct Train {
     /// Split held out, to decide when to stop
     #[arg(long, value_name = "SPLIT", default_value = "val")]
     val_split: String,
+    /// Hold out this share of the training split's images instead of another split
+    #[arg(long, value_name = "SHARE", conflicts_with = "val_split")]
+    hold_out: Option<f64>,
     /// paper follows the paper's text, released the authors' code
     #[arg(long, value_name = "PRESET", default_value = "paper")]
     preset: Preset,
@@ -99,7 +103,10 @@ impl Train {
             target: self.target,
             options: self.options(),
             training_split: self.train_split.clone(),
-            validation_split: self.val_split.clone(),
+            validation: match self.hold_out {
+                Some(share) => HeldOut::Share(share),
+                None => HeldOut::Split(self.val_split.clone()),
+            },
             out: self.out.clone(),
         };
         let progress = Progress::new(context.options.quiet);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use super::assets::Assets;
@@ -19,6 +20,7 @@ use crate::encoder::{ClipEncoder, Embedding, Modality};
 use crate::files::{FileError, create_folder};
 use crate::gallery::PairSet;
 use crate::model::device::ComputeDevice;
+use crate::random::{Stream, generator};
 
 /// Captions embedded at a time.
 const CAPTION_BATCH: usize = 64;
@@ -91,10 +93,19 @@ pub struct TrainingJob {
     pub options: TrainingOptions,
     /// Split that is learned from.
     pub training_split: String,
-    /// Split that decides when to stop and that the held-out figures are about.
-    pub validation_split: String,
+    /// What decides when to stop, and what the held-out figures are about.
+    pub validation: HeldOut,
     /// Folder of the adapter.
     pub out: PathBuf,
+}
+
+/// Pairs that are not learned from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeldOut {
+    /// Those of another split.
+    Split(String),
+    /// All pairs of a share of the training split's images, 0 to 1, chosen by the seed.
+    Share(f64),
 }
 
 /// What a training job says while it runs.
@@ -175,8 +186,12 @@ pub fn train(
             )));
         }
         let training = all.clone().with_split(&job.training_split)?;
-        let validation = all.with_split(&job.validation_split)?;
-        let total = training.captions().len() + validation.captions().len();
+        let validation = match &job.validation {
+            HeldOut::Split(split) => Ok(all.with_split(split)?),
+            HeldOut::Share(share) => Err(*share),
+        };
+        let count = |pairs: &PairSet| pairs.captions().len();
+        let total = count(&training) + validation.as_ref().map_or(0, count);
         let mut done = 0;
         let mut embed = |pairs: &PairSet| {
             embed_pairs(pairs, &encoder, &mut |count| {
@@ -184,7 +199,11 @@ pub fn train(
                 on_progress(TrainingProgress::Embedding { done, total })
             })
         };
-        let (training, validation) = (embed(&training)?, embed(&validation)?);
+        let training = embed(&training)?;
+        let (training, validation) = match validation {
+            Ok(validation) => (training, embed(&validation)?),
+            Err(share) => training.hold_out(share, job.options.seed)?,
+        };
         create_folder(&job.out)?;
         match job.target {
             Target::LinearMap | Target::MeanShift => {
@@ -229,6 +248,35 @@ fn embed_pairs(
 }
 
 impl Pairs {
+    /// Parts with a share of the images, and all their captions, in the second.
+    fn hold_out(self, share: f64, seed: u64) -> Result<(Self, Self), SessionError> {
+        let images = self.images.len() / self.dim;
+        let held_out = (share * images as f64).round() as usize;
+        if !(0.0..1.0).contains(&share) || held_out == 0 || held_out >= images {
+            return Err(SessionError::OutOfRange {
+                what: "the share held out",
+                found: share.to_string(),
+                expected: format!("a share of {images} images that leaves some on both sides"),
+            });
+        }
+        let mut order: Vec<usize> = (0..images).collect();
+        order.shuffle(&mut generator(seed, Stream::Resampling, 0));
+        let mut is_held_out = vec![false; images];
+        order[..held_out].iter().for_each(|&image| is_held_out[image] = true);
+        let part = |wanted: bool| Self {
+            texts: self.texts.clone(),
+            images: self.images.clone(),
+            dim: self.dim,
+            captions: self
+                .captions
+                .iter()
+                .copied()
+                .filter(|caption| is_held_out[caption.1] == wanted)
+                .collect(),
+        };
+        Ok((part(false), part(true)))
+    }
+
     fn data(&self, target: Target) -> Result<TrainingData<'_>, SessionError> {
         let texts = Rows::new(&self.texts, self.dim)?;
         let images = Rows::new(&self.images, self.dim)?;
