@@ -67,8 +67,8 @@ vectorised! {
     pub fn geglu(x: &mut [f32], inner: usize) {
         for row in x.chunks_exact_mut(2 * inner) {
             let (values, gates) = row.split_at_mut(inner);
-            for (value, gate) in values.iter_mut().zip(gates) {
-                *value *= gelu(*gate);
+            for i in 0..inner {
+                values[i] *= gelu(gates[i]);
             }
         }
     }

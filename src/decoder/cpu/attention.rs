@@ -65,17 +65,17 @@ impl Context {
                     .map(move |(block, out)| (row, row * per_row + block * ROW_BLOCK, out))
             })
             .collect();
-        blocks.into_par_iter().for_each(|(row, first, out)| {
+        blocks.into_par_iter().for_each_init(Vec::new, |scores, (row, first, out)| {
             let count = out.len() / channels;
             let length = self.values[row * self.heads].inner();
-            let mut scores = vec![0.0; count * length];
+            scores.resize(count * length, 0.0);
             for head in 0..self.heads {
                 let index = row * self.heads + head;
                 let start = first * queries.stride + queries.first + head * size;
                 let rows = Rows { values: &queries.values[start..], stride: queries.stride, count };
-                multiply(rows, &self.keys[index], &mut scores, length, Output::Overwrite);
-                softmax(&mut scores, length, (size as f32).sqrt().recip());
-                let weights = Rows::dense(&scores, length);
+                multiply(rows, &self.keys[index], scores, length, Output::Overwrite);
+                softmax(scores, length, (size as f32).sqrt().recip());
+                let weights = Rows::dense(scores, length);
                 let out = &mut out[head * size..];
                 multiply(weights, &self.values[index], out, channels, Output::Overwrite);
             }
@@ -89,22 +89,36 @@ vectorised! {
     fn softmax(x: &mut [f32], width: usize, scale: f32) {
         const LANES: usize = 16;
         for row in x.chunks_exact_mut(width) {
+            let (blocks, rest) = row.as_chunks_mut::<LANES>();
             let mut largest = [f32::NEG_INFINITY; LANES];
-            for part in row.chunks(LANES) {
-                for (largest, x) in largest.iter_mut().zip(part) {
-                    *largest = if *x > *largest { *x } else { *largest };
+            for block in blocks.iter() {
+                for i in 0..LANES {
+                    largest[i] = if block[i] > largest[i] { block[i] } else { largest[i] };
                 }
             }
-            let largest = largest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut top = f32::NEG_INFINITY;
+            for x in largest.iter().chain(rest.iter()) {
+                top = if *x > top { *x } else { top };
+            }
             let mut sums = [0f32; LANES];
-            for part in row.chunks_mut(LANES) {
-                for (sum, x) in sums.iter_mut().zip(part) {
-                    *x = exp((*x - largest) * scale);
-                    *sum += *x;
+            for block in blocks.iter_mut() {
+                for i in 0..LANES {
+                    block[i] = exp((block[i] - top) * scale);
+                    sums[i] += block[i];
                 }
             }
-            let scale = sums.iter().sum::<f32>().recip();
-            row.iter_mut().for_each(|x| *x *= scale);
+            let mut total = 0.0;
+            for sum in sums {
+                total += sum;
+            }
+            for x in rest.iter_mut() {
+                *x = exp((*x - top) * scale);
+                total += *x;
+            }
+            let share = total.recip();
+            for x in row {
+                *x *= share;
+            }
         }
     }
 }

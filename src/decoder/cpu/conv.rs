@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Output, PackedMatrix, ROW_BLOCK, Rows, multiply};
-use super::simd::vectorised;
+use super::simd::{Vector, vectorised};
 
 const KERNEL: usize = 3;
 /// Side of the input patch that gives a 2x2 output tile.
@@ -16,6 +16,11 @@ const PATCH: usize = 4;
 const FREQUENCIES: usize = PATCH * PATCH;
 /// Side of an output tile.
 const TILE: usize = 2;
+/// Numbers in the frequency domain that one task holds at a time, so that they stay in the cache
+/// between the transforms and the products.
+const WORKING_SET: usize = 3 << 17;
+/// Bounds on the tiles per task: enough rows for the products, enough tasks for the threads.
+const TILES: std::ops::RangeInclusive<usize> = 36..=192;
 
 /// A map `[B, H, W, C]`.
 #[derive(Clone, Copy)]
@@ -78,18 +83,25 @@ impl Winograd {
         };
         let row = width * self.outputs;
         // Rows of tiles: each owns up to two rows of output pixels.
-        let mut strips: Vec<(usize, usize, &mut [f32])> = out[..batch * height * row]
+        let mut strips: Vec<Strip<'_>> = out[..batch * height * row]
             .chunks_exact_mut(height * row)
             .enumerate()
             .flat_map(|(image, out)| {
-                out.chunks_mut(TILE * row).enumerate().map(move |(y, out)| (image, y, out))
+                let rows = out.chunks_mut(TILE * row).enumerate();
+                rows.map(move |(y, out)| Strip { image, y, out })
             })
             .collect();
         let per_strip = width.div_ceil(TILE);
-        let per_task = ROW_BLOCK.div_ceil(per_strip);
-        strips.par_chunks_mut(per_task).for_each(|strips| {
-            self.strips(x, per_strip, &biases, strips, mode);
+        let per_tile = FREQUENCIES * (self.inputs() + self.outputs);
+        let tiles = (WORKING_SET / per_tile).clamp(*TILES.start(), *TILES.end());
+        let per_task = tiles.div_ceil(per_strip);
+        strips.par_chunks_mut(per_task).for_each_init(Scratch::default, |scratch, strips| {
+            self.strips(x, per_strip, &biases, strips, mode, scratch);
         });
+    }
+
+    fn inputs(&self) -> usize {
+        self.frequencies[0].inner()
     }
 
     fn strips(
@@ -97,21 +109,23 @@ impl Winograd {
         x: Image<'_>,
         per_strip: usize,
         biases: &[f32],
-        strips: &mut [(usize, usize, &mut [f32])],
+        strips: &mut [Strip<'_>],
         mode: Output,
+        scratch: &mut Scratch,
     ) {
         let [_, _, width, inputs] = x.dims;
         let tiles = strips.len() * per_strip;
-        let mut patches = vec![0.0; FREQUENCIES * tiles * inputs];
-        let mut scratch = vec![0.0; FREQUENCIES * inputs.max(self.outputs)];
-        for (strip, &mut (image, y, _)) in strips.iter_mut().enumerate() {
-            for tile in 0..per_strip {
-                let pixels = patch(x, image, TILE * y, TILE * tile);
-                let at = (strip * per_strip + tile) * inputs;
-                to_frequencies(&mut patches, at, tiles * inputs, &pixels, &mut scratch, inputs);
-            }
+        scratch.padding.resize(inputs, 0.0);
+        scratch.patches.resize(FREQUENCIES * tiles * inputs, 0.0);
+        scratch.products.resize(FREQUENCIES * tiles * self.outputs, 0.0);
+        let patches = &mut scratch.patches[..FREQUENCIES * tiles * inputs];
+        let products = &mut scratch.products[..FREQUENCIES * tiles * self.outputs];
+
+        for (i, strip) in strips.iter().enumerate() {
+            let position = [strip.image, TILE * strip.y];
+            let at = i * per_strip * inputs;
+            to_frequencies(patches, at, tiles * inputs, x, position, &scratch.padding);
         }
-        let mut products = vec![0.0; FREQUENCIES * tiles * self.outputs];
         for ((matrix, patches), products) in self
             .frequencies
             .iter()
@@ -121,135 +135,216 @@ impl Winograd {
             let rows = Rows::dense(patches, inputs);
             multiply(rows, matrix, products, self.outputs, Output::Overwrite);
         }
-        for (strip, (image, _, out)) in strips.iter_mut().enumerate() {
-            let images = biases.len() / self.outputs;
-            let bias = &biases[*image % images * self.outputs..][..self.outputs];
-            for tile in 0..per_strip {
-                let at = (strip * per_strip + tile) * self.outputs;
-                let stride = tiles * self.outputs;
-                let add = mode == Output::Add;
-                from_frequencies(
-                    &products,
-                    at,
-                    stride,
-                    &mut scratch,
-                    bias,
-                    out,
-                    TILE * tile,
-                    width,
-                    add,
-                );
-            }
+        let images = biases.len() / self.outputs;
+        for (i, strip) in strips.iter_mut().enumerate() {
+            let bias = &biases[strip.image % images * self.outputs..][..self.outputs];
+            let at = i * per_strip * self.outputs;
+            let stride = tiles * self.outputs;
+            from_frequencies(products, at, stride, bias, strip.out, width, mode);
         }
     }
 }
 
-/// The 4x4 pixels around a 2x2 tile; empty slices stand for the zeros outside the image.
-fn patch<'a>(x: Image<'a>, image: usize, top: usize, left: usize) -> [&'a [f32]; FREQUENCIES] {
-    let [_, height, width, channels] = x.dims;
-    std::array::from_fn(|i| {
-        let (y, x_) = (top + i / PATCH, left + i % PATCH);
-        // One less, for the pixel of padding.
-        if y == 0 || x_ == 0 || y > height || x_ > width {
-            return &[][..];
-        }
-        let pixel = (image * height + y - 1) * width + x_ - 1;
-        &x.values[pixel * channels..][..channels]
-    })
+/// A row of tiles, and the one or two rows of output pixels that it covers.
+struct Strip<'a> {
+    image: usize,
+    /// Counted in tiles.
+    y: usize,
+    out: &'a mut [f32],
 }
 
-#[inline(always)]
-fn store(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out = f(*a, *b);
-    }
+/// Memory that a thread uses again from task to task.
+#[derive(Default)]
+struct Scratch {
+    /// One pixel of zeros.
+    padding: Vec<f32>,
+    /// `[FREQUENCIES, tiles, in]`.
+    patches: Vec<f32>,
+    /// `[FREQUENCIES, tiles, out]`.
+    products: Vec<f32>,
 }
 
 vectorised! {
-    /// B^T d B of one patch d, with B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]. Frequency f of
-    /// the result goes to `out[f * stride + at..]`.
-    fn to_frequencies(
+    /// Transforms a strip of 4x4 patches d to B^T d B, with
+    /// B^T = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1]. The strip belongs to the output row `top` of
+    /// an image. Frequency f of its first tile goes to `out[f * stride + at..]`, the next tiles
+    /// follow. `padding` is a pixel of zeros.
+    fn to_frequencies<V>(
         out: &mut [f32],
         at: usize,
         stride: usize,
-        pixels: &[&[f32]; FREQUENCIES],
-        scratch: &mut [f32],
-        channels: usize,
+        x: Image<'_>,
+        position: [usize; 2],
+        padding: &[f32],
     ) {
-        const ROWS: [(usize, usize, f32); PATCH] =
-            [(0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0)];
-        // Columns first; a missing pixel counts as zero.
-        for column in 0..PATCH {
-            for (row, (a, b, sign)) in ROWS.into_iter().enumerate() {
-                let (a, b) = (pixels[a * PATCH + column], pixels[b * PATCH + column]);
-                let out = &mut scratch[(row * PATCH + column) * channels..][..channels];
-                match (a.is_empty(), b.is_empty()) {
-                    (false, false) => store(out, a, b, |a, b| a + sign * b),
-                    (false, true) => out.copy_from_slice(a),
-                    (true, false) => store(out, b, b, |b, _| sign * b),
-                    (true, true) => out.fill(0.0),
+        let [_, height, width, channels] = x.dims;
+        let [image, top] = position;
+        for tile in 0..width.div_ceil(TILE) {
+            let mut patch = [padding; FREQUENCIES];
+            for (i, pixel) in patch.iter_mut().enumerate() {
+                // Counted from the row and column of padding before the image.
+                let (row, column) = (top + i / PATCH, TILE * tile + i % PATCH);
+                if row >= 1 && row <= height && column >= 1 && column <= width {
+                    let index = (image * height + row - 1) * width + column - 1;
+                    *pixel = &x.values[index * channels..][..channels];
+                }
+            }
+            let at = at + tile * channels;
+            assert!(padding.len() >= channels);
+            assert!(out.len() >= (FREQUENCIES - 1) * stride + at + channels);
+            let whole = channels - channels % V::LANES;
+            // SAFETY: all pixels have `channels` numbers, and `out` has as many from `at` on in
+            // every frequency.
+            unsafe {
+                for c in (0..whole).step_by(V::LANES) {
+                    transform_patch::<V>(&patch, c, out.as_mut_ptr().add(at + c), stride);
+                }
+                for c in whole..channels {
+                    transform_patch::<f32>(&patch, c, out.as_mut_ptr().add(at + c), stride);
                 }
             }
         }
+    }
+}
+
+/// B^T times a column of a patch.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+unsafe fn patch_column<V: Vector>(d: [V; PATCH]) -> [V; PATCH] {
+    // SAFETY: the caller promises it.
+    unsafe { [d[0].sub(d[2]), d[1].add(d[2]), d[2].sub(d[1]), d[1].sub(d[3])] }
+}
+
+/// B^T d B for the channels from `c` on.
+///
+/// # Safety
+/// As [`Vector`]; the pixels and every frequency of `out` have `V::LANES` numbers from there on.
+#[inline(always)]
+unsafe fn transform_patch<V: Vector>(
+    patch: &[&[f32]; FREQUENCIES],
+    c: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller promises it.
+    unsafe {
+        let mut columns = [[V::splat(0.0); PATCH]; PATCH];
+        for column in 0..PATCH {
+            let mut pixels = [V::splat(0.0); PATCH];
+            for row in 0..PATCH {
+                pixels[row] = V::load(patch[row * PATCH + column].as_ptr().add(c));
+            }
+            columns[column] = patch_column(pixels);
+        }
         for row in 0..PATCH {
-            let pixel = |column: usize| &scratch[(row * PATCH + column) * channels..][..channels];
-            for (column, (a, b, sign)) in ROWS.into_iter().enumerate() {
-                let out = &mut out[(row * PATCH + column) * stride + at..][..channels];
-                store(out, pixel(a), pixel(b), |a, b| a + sign * b);
+            let [a, b, c, d] = columns;
+            let values = patch_column([a[row], b[row], c[row], d[row]]);
+            for column in 0..PATCH {
+                values[column].store(out.add((row * PATCH + column) * stride));
             }
         }
     }
 }
 
 vectorised! {
-    /// A^T m A of one tile m plus the bias, with A^T = [1 1 1 0; 0 1 -1 -1], onto up to 2x2 pixels
-    /// of the strip `out` of image rows. Frequency f of the tile is at `products[f * stride + at..]`.
-    fn from_frequencies(
+    /// Transforms a strip of tiles m to A^T m A plus the bias, with A^T = [1 1 1 0; 0 1 -1 -1]: up
+    /// to 2x2 pixels each of the rows `out`. Frequency f of the first tile is at
+    /// `products[f * stride + at..]`, the next tiles follow.
+    fn from_frequencies<V>(
         products: &[f32],
         at: usize,
         stride: usize,
-        scratch: &mut [f32],
         bias: &[f32],
         out: &mut [f32],
-        left: usize,
         width: usize,
-        add: bool,
+        mode: Output,
     ) {
         let channels = bias.len();
-        let product = |frequency: usize| &products[frequency * stride + at..][..channels];
-        for column in 0..PATCH {
-            let m: [&[f32]; PATCH] = [
-                product(column),
-                product(PATCH + column),
-                product(2 * PATCH + column),
-                product(3 * PATCH + column),
-            ];
-            let (first, second) = scratch.split_at_mut(PATCH * channels);
-            let first = &mut first[column * channels..][..channels];
-            for (((out, a), b), c) in first.iter_mut().zip(m[0]).zip(m[1]).zip(m[2]) {
-                *out = a + b + c;
-            }
-            let second = &mut second[column * channels..][..channels];
-            for (((out, a), b), c) in second.iter_mut().zip(m[1]).zip(m[2]).zip(m[3]) {
-                *out = a - b - c;
+        let row = width * channels;
+        let rows = TILE.min(out.len() / row);
+        for tile in 0..width.div_ceil(TILE) {
+            let at = at + tile * channels;
+            let size = [rows, TILE.min(width - TILE * tile)];
+            assert!(products.len() >= (FREQUENCIES - 1) * stride + at + channels);
+            let whole = channels - channels % V::LANES;
+            // SAFETY: every frequency has `channels` numbers from `at` on, and so has every pixel
+            // of the tile that lies in `out`, `size` of them.
+            unsafe {
+                let from = products.as_ptr().add(at);
+                let to = out.as_mut_ptr().add(TILE * tile * channels);
+                for c in (0..whole).step_by(V::LANES) {
+                    let bias = V::load(bias.as_ptr().add(c));
+                    let pixels = transform_tile::<V>(from.add(c), stride, bias);
+                    store_tile(pixels, to.add(c), [row, channels], size, mode);
+                }
+                for c in whole..channels {
+                    let pixels = transform_tile::<f32>(from.add(c), stride, bias[c]);
+                    store_tile(pixels, to.add(c), [row, channels], size, mode);
+                }
             }
         }
-        for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
-            let part = |column: usize| &scratch[(y * PATCH + column) * channels..][..channels];
-            for x in 0..TILE.min(width - left) {
-                let out = &mut row[(left + x) * channels..][..channels];
-                // The second pixel of a row: 1 -1 -1 on the last three.
-                let sign = if x == 0 { 1.0 } else { -1.0 };
-                let (a, b, c) = (part(x), part(x + 1), part(x + 2));
-                let values = a.iter().zip(b).zip(c).zip(bias);
-                if add {
-                    for (out, (((a, b), c), bias)) in out.iter_mut().zip(values) {
-                        *out += a + sign * b + sign * c + bias;
-                    }
-                } else {
-                    for (out, (((a, b), c), bias)) in out.iter_mut().zip(values) {
-                        *out = a + sign * b + sign * c + bias;
-                    }
+    }
+}
+
+/// A^T times a column of a tile.
+///
+/// # Safety
+/// As [`Vector`].
+#[inline(always)]
+unsafe fn tile_column<V: Vector>(m: [V; PATCH]) -> [V; TILE] {
+    // SAFETY: the caller promises it.
+    unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
+}
+
+/// A^T m A plus the bias, of the channels from `from` on.
+///
+/// # Safety
+/// As [`Vector`]; every frequency has `V::LANES` numbers from there on.
+#[inline(always)]
+unsafe fn transform_tile<V: Vector>(from: *const f32, stride: usize, bias: V) -> [[V; TILE]; TILE] {
+    // SAFETY: the caller promises it.
+    unsafe {
+        let mut columns = [[bias; TILE]; PATCH];
+        for column in 0..PATCH {
+            let mut products = [bias; PATCH];
+            for row in 0..PATCH {
+                products[row] = V::load(from.add((row * PATCH + column) * stride));
+            }
+            columns[column] = tile_column(products);
+        }
+        let mut tile = [[bias; TILE]; TILE];
+        for row in 0..TILE {
+            let [a, b, c, d] = columns;
+            let values = tile_column([a[row], b[row], c[row], d[row]]);
+            tile[row] = [values[0].add(bias), values[1].add(bias)];
+        }
+        tile
+    }
+}
+
+/// Writes the part of a tile that lies in the image, `rows` times `columns` pixels.
+///
+/// # Safety
+/// As [`Vector`]; `to` has `V::LANES` numbers at every pixel of that part, pixels and rows being
+/// as far apart as the strides say.
+#[inline(always)]
+unsafe fn store_tile<V: Vector>(
+    pixels: [[V; TILE]; TILE],
+    to: *mut f32,
+    [row_stride, pixel_stride]: [usize; 2],
+    [rows, columns]: [usize; 2],
+    mode: Output,
+) {
+    for row in 0..rows {
+        for column in 0..columns {
+            // SAFETY: the caller promises it.
+            unsafe {
+                let to = to.add(row * row_stride + column * pixel_stride);
+                match mode {
+                    Output::Overwrite => pixels[row][column].store(to),
+                    Output::Add => pixels[row][column].add(V::load(to)).store(to),
                 }
             }
         }
@@ -291,16 +386,16 @@ impl Strided {
         let patch = self.matrix.inner();
         let mut out = vec![0.0; batch * height * width * self.outputs()];
         let task = ROW_BLOCK * self.outputs();
-        out.par_chunks_mut(task).enumerate().for_each(|(block, out)| {
+        out.par_chunks_mut(task).enumerate().for_each_init(Vec::new, |patches, (block, out)| {
             let pixels = out.len() / self.outputs();
-            let mut patches = vec![0.0; pixels * patch];
+            patches.resize(pixels * patch, 0.0);
             for (i, patch) in patches.chunks_exact_mut(patch).enumerate() {
                 let pixel = block * ROW_BLOCK + i;
                 let (image, y) = (pixel / width / height, pixel / width % height);
                 self.gather(x, image, 2 * y, 2 * (pixel % width), before, patch);
             }
             multiply(
-                Rows::dense(&patches, patch),
+                Rows::dense(patches, patch),
                 &self.matrix,
                 out,
                 self.outputs(),
@@ -328,6 +423,8 @@ impl Strided {
             if inside {
                 let pixel = (image * height + y - before) * width + x_ - before;
                 out.copy_from_slice(&x.values[pixel * channels..][..channels]);
+            } else {
+                out.fill(0.0);
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::Isa;
+use super::simd::{Isa, Vector};
 
 /// Columns per panel: two AVX-512 vectors.
 const PANEL: usize = 32;
@@ -123,13 +123,18 @@ pub fn multiply(a: Rows<'_>, b: &PackedMatrix, out: &mut [f32], out_stride: usiz
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
-                block_product::<ROWS_AVX512, PANEL>(x86::avx512, a, b, out, out_stride, mode)
+                let kernels = [x86::avx512_half, x86::avx512];
+                block_product::<ROWS_AVX512>(kernels, a, b, out, out_stride, mode);
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
-                block_product::<ROWS_AVX2, { PANEL / 2 }>(x86::avx2, a, b, out, out_stride, mode)
+                let kernels = [x86::avx2_half, x86::avx2];
+                block_product::<ROWS_AVX2>(kernels, a, b, out, out_stride, mode);
             }
-            _ => block_product::<ROWS_PORTABLE, PANEL>(portable, a, b, out, out_stride, mode),
+            _ => {
+                let kernels = [portable_half, portable];
+                block_product::<ROWS_PORTABLE>(kernels, a, b, out, out_stride, mode);
+            }
         }
     }
 }
@@ -145,11 +150,13 @@ pub fn multiply_parallel(a: Rows<'_>, b: &PackedMatrix, out: &mut [f32], mode: O
     );
 }
 
-/// Computes a tile of R rows: `c[i][j] (+)= bias[j] + sum_k a[i][k] b[k][j]`.
+/// Computes a tile of R rows and a panel, or half a panel, of columns:
+/// `c[i][j] (+)= bias[j] + sum_k a[i][k] b[k][j]`.
 ///
-/// Safety: `a` are R pointers to K floats, `b` points to K rows of [`PANEL`] floats of which the
-/// tile's columns are read, `bias` to one such row, `c` to R rows at a distance of `stride`; the
-/// machine has the kernel's instructions.
+/// # Safety
+/// `a` are R pointers to K floats, `b` points to K rows of [`PANEL`] floats of which the tile's
+/// columns are read, `bias` to one such row, `c` to R rows at a distance of `stride`; the machine
+/// has the kernel's instructions.
 type Kernel<const R: usize> = unsafe fn(
     inner: usize,
     a: &[*const f32; R],
@@ -160,43 +167,45 @@ type Kernel<const R: usize> = unsafe fn(
     add: bool,
 );
 
-fn block_product<const R: usize, const W: usize>(
-    kernel: Kernel<R>,
+/// `kernels` are those for half a panel and for a whole one.
+fn block_product<const R: usize>(
+    kernels: [Kernel<R>; 2],
     a: Rows<'_>,
     b: &PackedMatrix,
     out: &mut [f32],
     out_stride: usize,
     mode: Output,
 ) {
-    let mut edge = [[0f32; W]; R];
-    for first in (0..b.columns).step_by(W) {
-        let width = W.min(b.columns - first);
-        let offset = first / PANEL * b.inner * PANEL + first % PANEL;
-        let panel = b.panels[offset..].as_ptr();
+    let mut edge = [[0f32; PANEL]; R];
+    for (panel, first) in (0..b.columns).step_by(PANEL).enumerate() {
+        let columns = PANEL.min(b.columns - first);
+        let whole = columns > PANEL / 2;
+        let (kernel, width) = if whole { (kernels[1], PANEL) } else { (kernels[0], PANEL / 2) };
+        let values = b.panels[panel * b.inner * PANEL..].as_ptr();
         let bias = b.bias[first..].as_ptr();
         for row in (0..a.count).step_by(R) {
             let rows = R.min(a.count - row);
-            // Rows past the end repeat the last one and are not stored.
-            let pointers: [*const f32; R] =
-                std::array::from_fn(|i| a.values[(row + i.min(rows - 1)) * a.stride..].as_ptr());
-            if rows == R && width == W {
-                let c = out[row * out_stride + first..].as_mut_ptr();
-                // SAFETY: `multiply` checked that all rows are as long as their shape says, and
-                // detected the instructions; the tile lies within rows `row..row + R` and columns
-                // `first..first + W` of the output.
-                unsafe {
-                    kernel(b.inner, &pointers, panel, bias, c, out_stride, mode == Output::Add);
-                }
-                continue;
-            }
-            // SAFETY: as above, with the output in `edge`.
+            // SAFETY: `multiply` checked that all rows are as long as their shape says and
+            // detected the instructions. Rows past the end repeat the last one and are not stored.
+            // A tile that is not whole goes to `edge`, any other to rows `row..row + R` and
+            // columns `first..first + width` of the output.
             unsafe {
-                kernel(b.inner, &pointers, panel, bias, edge.as_mut_ptr().cast(), W, false);
+                let start = a.values.as_ptr().add(row * a.stride);
+                let mut pointers = [start; R];
+                for (i, pointer) in pointers.iter_mut().enumerate() {
+                    *pointer = start.add(i.min(rows - 1) * a.stride);
+                }
+                if rows == R && columns == width {
+                    let c = out.as_mut_ptr().add(row * out_stride + first);
+                    kernel(b.inner, &pointers, values, bias, c, out_stride, mode == Output::Add);
+                    continue;
+                }
+                kernel(b.inner, &pointers, values, bias, edge.as_mut_ptr().cast(), PANEL, false);
             }
             for (i, tile) in edge[..rows].iter().enumerate() {
-                let out = &mut out[(row + i) * out_stride + first..][..width];
+                let out = &mut out[(row + i) * out_stride + first..][..columns];
                 match mode {
-                    Output::Overwrite => out.copy_from_slice(&tile[..width]),
+                    Output::Overwrite => out.copy_from_slice(&tile[..columns]),
                     Output::Add => out.iter_mut().zip(tile).for_each(|(out, value)| *out += value),
                 }
             }
@@ -204,101 +213,98 @@ fn block_product<const R: usize, const W: usize>(
     }
 }
 
-/// [`Kernel`] in plain arithmetic.
-unsafe fn portable(
+/// [`Kernel`] over `parts` times N vectors of columns.
+///
+/// # Safety
+/// As for [`Kernel`], and inlined into a function that enables the instructions of `V`.
+#[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn tile<V: Vector, const R: usize, const N: usize>(
+    parts: usize,
     inner: usize,
-    a: &[*const f32; ROWS_PORTABLE],
+    a: &[*const f32; R],
     b: *const f32,
     bias: *const f32,
     c: *mut f32,
     stride: usize,
     add: bool,
 ) {
-    // SAFETY: all accesses are within what the caller of a `Kernel` promises.
-    unsafe {
-        let mut sums = [*bias.cast::<[f32; PANEL]>(); ROWS_PORTABLE];
-        for k in 0..inner {
-            let row = &*b.add(k * PANEL).cast::<[f32; PANEL]>();
-            for (sums, a) in sums.iter_mut().zip(a) {
-                let x = *a.add(k);
-                sums.iter_mut().zip(row).for_each(|(sum, b)| *sum += x * b);
+    for part in 0..parts {
+        let first = part * N * V::LANES;
+        // SAFETY: all accesses are within what the caller promises.
+        unsafe {
+            let mut start = [V::splat(0.0); N];
+            for n in 0..N {
+                start[n] = V::load(bias.add(first + n * V::LANES));
             }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            let out = &mut *c.add(i * stride).cast::<[f32; PANEL]>();
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if add { *out + sum } else { *sum };
+            let mut sums = [start; R];
+            for k in 0..inner {
+                let mut row = [V::splat(0.0); N];
+                for n in 0..N {
+                    row[n] = V::load(b.add(k * PANEL + first + n * V::LANES));
+                }
+                for i in 0..R {
+                    let x = V::splat(*a[i].add(k));
+                    for n in 0..N {
+                        sums[i][n] = x.mul_add(row[n], sums[i][n]);
+                    }
+                }
+            }
+            for i in 0..R {
+                for n in 0..N {
+                    let out = c.add(i * stride + first + n * V::LANES);
+                    let sum = if add { sums[i][n].add(V::load(out)) } else { sums[i][n] };
+                    sum.store(out);
+                }
             }
         }
     }
 }
 
+/// Defines [`Kernel`]s as tiles: `name: vector, rows, vectors, parts`.
+macro_rules! kernels {
+    ($($(#[$feature:meta])? $vis:vis $name:ident: $vector:ty, $rows:expr, $vectors:literal, $parts:literal;)*) => {$(
+        $(#[$feature])?
+        $vis unsafe fn $name(
+            inner: usize,
+            a: &[*const f32; $rows],
+            b: *const f32,
+            bias: *const f32,
+            c: *mut f32,
+            stride: usize,
+            add: bool,
+        ) {
+            // SAFETY: the caller promises what a `Kernel` needs.
+            unsafe {
+                $crate::decoder::cpu::gemm::tile::<$vector, { $rows }, $vectors>(
+                    $parts, inner, a, b, bias, c, stride, add,
+                );
+            }
+        }
+    )*};
+}
+
+kernels! {
+    portable: f32, ROWS_PORTABLE, 8, 4;
+    portable_half: f32, ROWS_PORTABLE, 8, 2;
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{__m256, __m512};
 
-    use super::{PANEL, ROWS_AVX2, ROWS_AVX512};
+    use super::{ROWS_AVX2, ROWS_AVX512};
 
-    macro_rules! kernel {
-        ($name:ident, $features:literal, $rows:ident, $lanes:literal,
-         $load:ident, $store:ident, $splat:ident, $add:ident, $fma:ident) => {
-            /// [`super::Kernel`] over two vectors of columns.
-            #[target_feature(enable = $features)]
-            pub unsafe fn $name(
-                inner: usize,
-                a: &[*const f32; $rows],
-                b: *const f32,
-                bias: *const f32,
-                c: *mut f32,
-                stride: usize,
-                add: bool,
-            ) {
-                // SAFETY: all accesses are within what the caller of a `Kernel` promises.
-                unsafe {
-                    let start = [$load(bias), $load(bias.add($lanes))];
-                    let mut sums = [start; $rows];
-                    for k in 0..inner {
-                        let row = b.add(k * PANEL);
-                        let (left, right) = ($load(row), $load(row.add($lanes)));
-                        for i in 0..$rows {
-                            let x = $splat(*a[i].add(k));
-                            sums[i][0] = $fma(x, left, sums[i][0]);
-                            sums[i][1] = $fma(x, right, sums[i][1]);
-                        }
-                    }
-                    for i in 0..$rows {
-                        for (half, &sum) in sums[i].iter().enumerate() {
-                            let out = c.add(i * stride + half * $lanes);
-                            $store(out, if add { $add(sum, $load(out)) } else { sum });
-                        }
-                    }
-                }
-            }
-        };
+    kernels! {
+        #[target_feature(enable = "avx512f")]
+        pub avx512: __m512, ROWS_AVX512, 2, 1;
+        #[target_feature(enable = "avx512f")]
+        pub avx512_half: __m512, ROWS_AVX512, 1, 1;
+        #[target_feature(enable = "avx2,fma")]
+        pub avx2: __m256, ROWS_AVX2, 2, 2;
+        #[target_feature(enable = "avx2,fma")]
+        pub avx2_half: __m256, ROWS_AVX2, 2, 1;
     }
-
-    kernel!(
-        avx512,
-        "avx512f",
-        ROWS_AVX512,
-        16,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_add_ps,
-        _mm512_fmadd_ps
-    );
-    kernel!(
-        avx2,
-        "avx2,fma",
-        ROWS_AVX2,
-        8,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_add_ps,
-        _mm256_fmadd_ps
-    );
 }
 
 #[cfg(test)]
@@ -412,7 +418,7 @@ mod tests {
                 unsafe {
                     x86::avx2(k, &rows, b.as_ptr(), bias.as_ptr(), got.as_mut_ptr(), stride, false);
                 }
-                close(&got, ROWS_AVX2, PANEL / 2);
+                close(&got, ROWS_AVX2, PANEL);
             }
         }
     }

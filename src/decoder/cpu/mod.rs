@@ -5,6 +5,11 @@
 //! kernels work on plain slices, channels last, in float32, on all threads of rayon's pool. Every
 //! result is the same for any number of threads.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops by index stay one loop where chains of iterators are not always inlined"
+)]
+
 pub mod activation;
 pub mod attention;
 pub mod conv;

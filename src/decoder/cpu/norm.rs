@@ -118,9 +118,11 @@ impl GroupNorm {
 
 vectorised! {
     fn add_deviations(sums: &mut [f32], x: &[f32], centre: &[f32]) {
-        for pixel in x.chunks_exact(sums.len()) {
-            for ((sum, x), centre) in sums.iter_mut().zip(pixel).zip(centre) {
-                *sum += x - centre;
+        let channels = sums.len();
+        let centre = &centre[..channels];
+        for pixel in x.chunks_exact(channels) {
+            for c in 0..channels {
+                sums[c] += pixel[c] - centre[c];
             }
         }
     }
@@ -128,9 +130,12 @@ vectorised! {
 
 vectorised! {
     fn add_squared_deviations(sums: &mut [f32], x: &[f32], centre: &[f32]) {
-        for pixel in x.chunks_exact(sums.len()) {
-            for ((sum, x), centre) in sums.iter_mut().zip(pixel).zip(centre) {
-                *sum += (x - centre) * (x - centre);
+        let channels = sums.len();
+        let centre = &centre[..channels];
+        for pixel in x.chunks_exact(channels) {
+            for c in 0..channels {
+                let deviation = pixel[c] - centre[c];
+                sums[c] += deviation * deviation;
             }
         }
     }
@@ -138,9 +143,11 @@ vectorised! {
 
 vectorised! {
     fn scale_shift(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
-        for (out, x) in out.chunks_exact_mut(scale.len()).zip(x.chunks_exact(scale.len())) {
-            for (((out, x), scale), shift) in out.iter_mut().zip(x).zip(scale).zip(shift) {
-                *out = x * scale + shift;
+        let channels = scale.len();
+        let shift = &shift[..channels];
+        for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for c in 0..channels {
+                out[c] = x[c] * scale[c] + shift[c];
             }
         }
     }
@@ -148,9 +155,11 @@ vectorised! {
 
 vectorised! {
     fn scale_shift_silu(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
-        for (out, x) in out.chunks_exact_mut(scale.len()).zip(x.chunks_exact(scale.len())) {
-            for (((out, x), scale), shift) in out.iter_mut().zip(x).zip(scale).zip(shift) {
-                *out = silu(x * scale + shift);
+        let channels = scale.len();
+        let shift = &shift[..channels];
+        for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for c in 0..channels {
+                out[c] = silu(x[c] * scale[c] + shift[c]);
             }
         }
     }
@@ -159,27 +168,39 @@ vectorised! {
 vectorised! {
     /// Layer norm of rows `[N, C]`: mean 0 and variance 1, then `gamma x + beta`.
     pub fn layer_norm(out: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f64) {
-        /// Sums side by side, which the compiler may not reorder by itself.
-        const LANES: usize = 16;
         let channels = gamma.len();
+        let beta = &beta[..channels];
         for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-            let mut sums = [0f32; LANES];
-            for part in x.chunks(LANES) {
-                sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-            }
-            let total: f64 = sums.iter().map(|&sum| f64::from(sum)).sum();
-            let mean = (total / channels as f64) as f32;
-            let mut sums = [0f32; LANES];
-            for part in x.chunks(LANES) {
-                sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += (x - mean) * (x - mean));
-            }
-            let total: f64 = sums.iter().map(|&sum| f64::from(sum)).sum();
-            let scale = (total / channels as f64 + epsilon).sqrt().recip() as f32;
-            for (((out, x), gamma), beta) in out.iter_mut().zip(x).zip(gamma).zip(beta) {
-                *out = (x - mean) * scale * gamma + beta;
+            let mean = (sum_of(x, |x| x) / channels as f64) as f32;
+            let variance = sum_of(x, |x| (x - mean) * (x - mean)) / channels as f64;
+            let scale = (variance + epsilon).sqrt().recip() as f32;
+            for c in 0..channels {
+                out[c] = (x[c] - mean) * scale * gamma[c] + beta[c];
             }
         }
     }
+}
+
+/// Sum of a function of every number, in lanes side by side, which the compiler may not introduce
+/// by itself.
+#[inline(always)]
+fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    const LANES: usize = 16;
+    let mut sums = [0f32; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for i in 0..LANES {
+            sums[i] += f(block[i]);
+        }
+    }
+    let mut total = 0.0;
+    for sum in sums {
+        total += f64::from(sum);
+    }
+    for &x in rest {
+        total += f64::from(f(x));
+    }
+    total
 }
 
 #[cfg(test)]

@@ -36,14 +36,15 @@ impl FeedForward {
             let (x, mut sum) = (x.into_host(), residual.into_host());
             let task = ROW_BLOCK * channels;
             // Block by block, because the inner activations fit the cache but not all at once.
-            sum.values_mut().par_chunks_mut(task).zip(x.values.par_chunks(task)).for_each(
-                |(sum, x)| {
+            sum.values_mut().par_chunks_mut(task).zip(x.values.par_chunks(task)).for_each_init(
+                Vec::new,
+                |both, (sum, x)| {
                     let rows = x.len() / channels;
-                    let mut both = vec![0.0; rows * 2 * inner];
+                    both.resize(rows * 2 * inner, 0.0);
                     let x = Rows::dense(x, channels);
-                    multiply(x, proj_in, &mut both, 2 * inner, Output::Overwrite);
-                    geglu(&mut both, inner);
-                    let gated = Rows { values: &both, stride: 2 * inner, count: rows };
+                    multiply(x, proj_in, both, 2 * inner, Output::Overwrite);
+                    geglu(both, inner);
+                    let gated = Rows { values: both, stride: 2 * inner, count: rows };
                     multiply(gated, proj_out, sum, channels, Output::Add);
                 },
             );
