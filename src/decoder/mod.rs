@@ -2,6 +2,7 @@
 //!
 //! It knows embeddings as plain vectors and nothing about where they come from.
 
+mod cpu;
 mod diffusers_config;
 mod error;
 mod layers;

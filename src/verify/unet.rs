@@ -39,7 +39,7 @@ pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
     if let Some(embedding) =
         conditioning.class_embedding().filter(|_| case.expects("class_embedding"))
     {
-        case.check("class_embedding", embedding.clone())?;
+        case.check("class_embedding", embedding)?;
     }
     case.check("out", out)?;
 

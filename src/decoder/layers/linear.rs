@@ -1,44 +1,113 @@
 //! Affine maps of the channels.
 
-use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::FeatureMap;
+use super::{Engine, FeatureMap, HostMap, Scope};
+use crate::decoder::cpu::gemm::{Output, PackedMatrix, Rows, multiply_parallel};
+use crate::decoder::model_error::ModelError;
 
-/// `y = x W + b` over the last axis. A 1x1 convolution is the same map, pixel by pixel.
-///
-/// The name matters: weights of a struct called `Linear` are transposed from PyTorch's
-/// `[out, in]` when they are loaded.
-#[derive(Module, Debug)]
-pub struct Linear {
-    /// `[in, out]`.
-    weight: Param<Tensor<2>>,
-    /// `[out]`.
-    bias: Option<Param<Tensor<1>>>,
+/// `y = x W + b` over the channels. A 1x1 convolution is the same map, pixel by pixel.
+#[derive(Debug)]
+pub struct Linear(Kernel);
+
+#[expect(clippy::large_enum_variant, reason = "few of them, and a tensor is never small")]
+#[derive(Debug)]
+enum Kernel {
+    Host(PackedMatrix),
+    /// `[in, out]` and `[out]`.
+    Tensor(Tensor<2>, Option<Tensor<1>>),
 }
 
 impl Linear {
-    /// A map whose weights are still to be loaded.
-    pub fn new(inputs: usize, outputs: usize, device: &Device) -> Self {
-        Self {
-            bias: Some(Initializer::Zeros.init([outputs], device)),
-            ..Self::unbiased(inputs, outputs, device)
+    /// Reads `weight` and `bias`.
+    pub fn load(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self, ModelError> {
+        Self::joined(std::slice::from_ref(scope), inputs, outputs, true)
+    }
+
+    /// Reads a map without a bias.
+    pub fn load_unbiased(
+        scope: &Scope<'_>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self, ModelError> {
+        Self::joined(std::slice::from_ref(scope), inputs, outputs, false)
+    }
+
+    /// Reads maps of the same input whose outputs are wanted side by side, `outputs` of each.
+    pub fn joined(
+        scopes: &[Scope<'_>],
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+    ) -> Result<Self, ModelError> {
+        // PyTorch keeps `[out, in]`, so parts that are joined lie one after the other.
+        match scopes[0].engine() {
+            Engine::Cpu => {
+                let mut values = Vec::new();
+                let mut biases = Vec::new();
+                for scope in scopes {
+                    values.extend(scope.values("weight", [outputs, inputs])?);
+                    if bias {
+                        biases.extend(scope.values("bias", [outputs])?);
+                    }
+                }
+                let shape = [inputs, outputs * scopes.len()];
+                let matrix = PackedMatrix::pack(&values, shape, [1, inputs]);
+                Ok(Self(Kernel::Host(if bias { matrix.with_bias(&biases) } else { matrix })))
+            }
+            Engine::Burn => {
+                let mut weights = Vec::new();
+                let mut biases = Vec::new();
+                for scope in scopes {
+                    weights.push(scope.tensor("weight", [outputs, inputs])?);
+                    if bias {
+                        biases.push(scope.tensor("bias", [outputs])?);
+                    }
+                }
+                let weight = Tensor::cat(weights, 0).transpose();
+                let bias = bias.then(|| Tensor::cat(biases, 0));
+                Ok(Self(Kernel::Tensor(weight, bias)))
+            }
         }
     }
 
-    /// A map without bias whose weights are still to be loaded.
-    pub fn unbiased(inputs: usize, outputs: usize, device: &Device) -> Self {
-        Self { weight: Initializer::Zeros.init([inputs, outputs], device), bias: None }
+    /// `[B, H, W, in]` to `[B, H, W, out]`.
+    pub fn forward(&self, x: FeatureMap) -> FeatureMap {
+        match &self.0 {
+            Kernel::Host(matrix) => {
+                let x = x.into_host();
+                let [batch, height, width, channels] = x.dims;
+                let outputs = matrix.columns();
+                let mut out = vec![0.0; batch * height * width * outputs];
+                let rows = Rows::dense(&x.values, channels);
+                multiply_parallel(rows, matrix, &mut out, Output::Overwrite);
+                FeatureMap::Host(HostMap::new([batch, height, width, outputs], out))
+            }
+            Kernel::Tensor(weight, bias) => {
+                let x = x.into_tensor();
+                FeatureMap::Tensor(burn::tensor::module::linear(x, weight.clone(), bias.clone()))
+            }
+        }
     }
 
-    /// `[.., in]` to `[.., out]`.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let bias = self.bias.as_ref().map(Param::val);
-        burn::tensor::module::linear(x, self.weight.val(), bias)
+    /// `residual + self.forward(x)`.
+    pub fn forward_add(&self, x: FeatureMap, residual: FeatureMap) -> FeatureMap {
+        match &self.0 {
+            Kernel::Host(matrix) => {
+                let (x, mut sum) = (x.into_host(), residual.into_host());
+                let rows = Rows::dense(&x.values, x.dims[3]);
+                multiply_parallel(rows, matrix, sum.values_mut(), Output::Add);
+                FeatureMap::Host(sum)
+            }
+            Kernel::Tensor(..) => self.forward(x).add(residual),
+        }
     }
 
-    /// The map of every pixel: `[B, H, W, in]` to `[B, H, W, out]`.
-    pub fn forward_map(&self, x: FeatureMap) -> FeatureMap {
-        FeatureMap::new(self.forward(x.into_tensor()))
+    /// The packed matrix, for a map that runs on the host.
+    pub(super) fn host(&self) -> Option<&PackedMatrix> {
+        match &self.0 {
+            Kernel::Host(matrix) => Some(matrix),
+            Kernel::Tensor(..) => None,
+        }
     }
 }

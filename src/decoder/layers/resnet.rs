@@ -1,13 +1,11 @@
 //! The residual block of both networks.
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-
-use super::{Conv, FeatureMap, GroupNorm, Linear};
+use super::{Conv, FeatureMap, GroupNorm, Linear, Scope};
+use crate::decoder::model_error::ModelError;
 
 /// `x + conv2(silu(norm2(conv1(silu(norm1 x)) + time_emb_proj(silu(time)))))`, as `ResnetBlock2D`
 /// of diffusers. The input goes through a 1x1 convolution when the number of channels changes.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub struct Resnet {
     norm1: GroupNorm,
     conv1: Conv,
@@ -18,39 +16,53 @@ pub struct Resnet {
     conv_shortcut: Option<Linear>,
 }
 
+/// What all resnets of a network have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct ResnetOptions {
+    /// Size of the time embedding, where there is one.
+    pub time: Option<usize>,
+    /// Groups and epsilon of the norms.
+    pub groups: usize,
+    pub epsilon: f64,
+}
+
 impl Resnet {
-    /// A block whose weights are still to be loaded. `time` is the size of the time embedding,
-    /// where there is one.
-    pub fn new(
+    /// Reads the block.
+    pub fn load(
+        scope: &Scope<'_>,
         inputs: usize,
         outputs: usize,
-        time: Option<usize>,
-        groups: usize,
-        epsilon: f64,
-        device: &Device,
-    ) -> Self {
-        Self {
-            norm1: GroupNorm::new(groups, inputs, epsilon, device),
-            conv1: Conv::new(inputs, outputs, device),
-            time_emb_proj: time.map(|size| Linear::new(size, outputs, device)),
-            norm2: GroupNorm::new(groups, outputs, epsilon, device),
-            conv2: Conv::new(outputs, outputs, device),
-            conv_shortcut: (inputs != outputs).then(|| Linear::new(inputs, outputs, device)),
-        }
+        options: ResnetOptions,
+    ) -> Result<Self, ModelError> {
+        let ResnetOptions { time, groups, epsilon } = options;
+        let linear = |name, inputs| Linear::load(&scope.at(name), inputs, outputs);
+        Ok(Self {
+            norm1: GroupNorm::load(&scope.at("norm1"), groups, inputs, epsilon)?,
+            conv1: Conv::load(&scope.at("conv1"), inputs, outputs)?,
+            time_emb_proj: time.map(|size| linear("time_emb_proj", size)).transpose()?,
+            norm2: GroupNorm::load(&scope.at("norm2"), groups, outputs, epsilon)?,
+            conv2: Conv::load(&scope.at("conv2"), outputs, outputs)?,
+            conv_shortcut: (inputs != outputs)
+                .then(|| linear("conv_shortcut", inputs))
+                .transpose()?,
+        })
     }
 
-    /// `[B, H, W, in]` to `[B, H, W, out]`. `activated_time` is SiLU of the time embedding,
-    /// `[B, time]` or `[1, time]`.
-    pub fn forward(&self, x: FeatureMap, activated_time: Option<&Tensor<2>>) -> FeatureMap {
-        let mut hidden = self.conv1.forward(self.norm1.forward_silu(&x));
-        if let (Some(projection), Some(time)) = (&self.time_emb_proj, activated_time) {
-            hidden = hidden.add_to_pixels(projection.forward(time.clone()));
-        }
-        let hidden = self.conv2.forward(self.norm2.forward_silu(&hidden));
+    /// `[B, H, W, in]` to `[B, H, W, out]`. `activated_time` is SiLU of the time embedding, one
+    /// vector per image or one for all.
+    pub fn forward(&self, x: FeatureMap, activated_time: Option<&FeatureMap>) -> FeatureMap {
+        let hidden = self.norm1.forward_silu(&x);
+        let hidden = match (&self.time_emb_proj, activated_time) {
+            (Some(projection), Some(time)) => {
+                self.conv1.forward_offset(hidden, projection.forward(time.clone()))
+            }
+            _ => self.conv1.forward(hidden),
+        };
+        let hidden = self.norm2.forward_silu(&hidden);
         let shortcut = match &self.conv_shortcut {
-            Some(projection) => projection.forward_map(x),
+            Some(projection) => projection.forward(x),
             None => x,
         };
-        hidden.add(shortcut)
+        self.conv2.forward_add(hidden, shortcut)
     }
 }

@@ -1,9 +1,16 @@
-//! Weight files of diffusers models.
+//! Reading the layers of a network from its weight file, each under the name that diffusers gives
+//! it. Every tensor of the file must be used, and have the shape that the config implies.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
+use burn::tensor::{Device, Tensor};
+
+use super::Engine;
 use crate::decoder::model_error::ModelError;
-use crate::model::weights::Weights;
+use crate::model::weights::{Weights, WeightsError};
 
 /// Names a diffusers model's weights may have, the preferred one first.
 const FILES: [&str; 3] = [
@@ -11,28 +18,124 @@ const FILES: [&str; 3] = [
     "diffusion_pytorch_model.fp16.safetensors",
     "diffusion_pytorch_model.bin",
 ];
+/// How many names an error message lists.
+const NAMES_SHOWN: usize = 5;
 
-/// Opens the weights in `folder`. Every 1x1 convolution comes out as the linear map it is.
-///
-/// # Errors
-/// When there is no weight file, or it is malformed.
-pub fn open_weights(folder: &Path) -> Result<Weights, ModelError> {
-    let path = FILES
-        .iter()
-        .map(|name| folder.join(name))
-        .find(|path| path.is_file())
-        .ok_or_else(|| ModelError::NoWeights { folder: folder.to_owned() })?;
-    Ok(Weights::open(&path)?.reshape(|_, shape| match shape {
-        [outputs, inputs, 1, 1] => Some(vec![*outputs, *inputs]),
-        _ => None,
-    }))
+/// The weight file of a network and where its layers will run.
+pub struct WeightFile {
+    path: PathBuf,
+    weights: Weights,
+    device: Device,
+    engine: Engine,
+    unused: RefCell<BTreeSet<String>>,
 }
 
-/// diffusers wraps some layers in lists of one (or keeps unused slots in them); the modules here
-/// do not, so these parts of a name are shortened.
-pub fn join_names(name: &str) -> String {
-    name.replace("to_out.0.", "to_out.")
-        .replace("samplers.0.conv.", "sampler.conv.")
-        .replace("ff.net.0.proj.", "ff.proj_in.")
-        .replace("ff.net.2.", "ff.proj_out.")
+impl WeightFile {
+    /// Opens the weights in `folder`. `rename` brings older names up to date.
+    ///
+    /// # Errors
+    /// When there is no weight file, or it is malformed.
+    pub fn open(
+        folder: &Path,
+        device: &Device,
+        engine: Engine,
+        rename: impl Fn(&str) -> String,
+    ) -> Result<Self, ModelError> {
+        let path = FILES
+            .iter()
+            .map(|name| folder.join(name))
+            .find(|path| path.is_file())
+            .ok_or_else(|| ModelError::NoWeights { folder: folder.to_owned() })?;
+        // A 1x1 convolution is a linear map of the channels.
+        let weights = Weights::open(&path)?.rename(|name| Some(rename(name))).reshape(
+            |_, shape| match shape {
+                [outputs, inputs, 1, 1] => Some(vec![*outputs, *inputs]),
+                _ => None,
+            },
+        );
+        let unused = RefCell::new(weights.names().map(str::to_owned).collect());
+        Ok(Self { path, weights, device: device.clone(), engine, unused })
+    }
+
+    /// The whole network.
+    pub fn root(&self) -> Scope<'_> {
+        Scope { file: self, prefix: String::new() }
+    }
+
+    /// Checks that nothing in the file was left unread.
+    ///
+    /// # Errors
+    /// When a tensor was.
+    pub fn finish(self) -> Result<(), ModelError> {
+        let unused = self.unused.into_inner();
+        if unused.is_empty() {
+            return Ok(());
+        }
+        let count = unused.len();
+        let names: Vec<String> = unused.into_iter().take(NAMES_SHOWN).collect();
+        let names = names.join(", ");
+        Err(WeightsError::Unexpected { path: self.path, count, names }.into())
+    }
+}
+
+/// A part of the network: all tensors below one name.
+#[derive(Clone)]
+pub struct Scope<'a> {
+    file: &'a WeightFile,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// The part called `name`, which may have several levels.
+    pub fn at(&self, name: impl Display) -> Self {
+        Self { file: self.file, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// Where the layers will run.
+    pub fn engine(&self) -> Engine {
+        self.file.engine
+    }
+
+    /// The tensor called `name`, as float32.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape, or is not finite.
+    pub fn tensor<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, ModelError> {
+        let name = format!("{}{name}", self.prefix);
+        let path = &self.file.path;
+        let found = self.file.weights.shape(&name).ok_or_else(|| WeightsError::Missing {
+            path: path.clone(),
+            count: 1,
+            names: name.clone(),
+        })?;
+        if found != shape {
+            return Err(WeightsError::Tensor {
+                path: path.clone(),
+                reason: format!(
+                    "tensor {name} has shape {found:?}, config.json calls for {shape:?}"
+                ),
+            }
+            .into());
+        }
+        let tensor = self.file.weights.tensor(&name, &self.file.device)?;
+        self.file.unused.borrow_mut().remove(&name);
+        Ok(tensor)
+    }
+
+    /// The tensor called `name`, as numbers in row-major order.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn values<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Vec<f32>, ModelError> {
+        let tensor = self.tensor(name, shape)?;
+        tensor.try_into_vec_as().map_err(|error| ModelError::Input(error.to_string()))
+    }
 }

@@ -1,41 +1,49 @@
 //! The levels of the UNet: down, middle, up.
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-
 use super::Probe;
 use super::config::{Level, UNetConfig};
-use super::transformer::Transformer;
-use crate::decoder::layers::{Downsample, FeatureMap, KeyValue, Resnet, Upsample};
+use super::transformer::{Transformer, TransformerOptions};
+use crate::decoder::layers::{
+    Downsample, FeatureMap, KeyValue, Resnet, ResnetOptions, Scope, Upsample,
+};
+use crate::decoder::model_error::ModelError;
 
-fn resnet(config: &UNetConfig, inputs: usize, outputs: usize, device: &Device) -> Resnet {
-    let time = Some(config.time_embedding);
-    Resnet::new(inputs, outputs, time, config.groups, config.norm_eps, device)
+/// Resnet number `index` of a block.
+fn resnet(
+    scope: &Scope<'_>,
+    config: &UNetConfig,
+    index: usize,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Resnet, ModelError> {
+    let options = ResnetOptions {
+        time: Some(config.time_embedding),
+        groups: config.groups,
+        epsilon: config.norm_eps,
+    };
+    Resnet::load(&scope.at("resnets").at(index), inputs, outputs, options)
 }
 
+/// The `count` transformers of a block.
 fn transformers(
+    scope: &Scope<'_>,
     config: &UNetConfig,
     level: &Level,
     count: usize,
-    device: &Device,
-) -> Vec<Transformer> {
-    (0..count)
-        .map(|_| {
-            Transformer::new(
-                level.channels,
-                config.cross_attention_dim,
-                level.heads,
-                level.transformers,
-                config.groups,
-                device,
-            )
-        })
-        .collect()
+) -> Result<Vec<Transformer>, ModelError> {
+    let options = TransformerOptions {
+        channels: level.channels,
+        context: config.cross_attention_dim,
+        heads: level.heads,
+        blocks: level.transformers,
+        groups: config.groups,
+    };
+    (0..count).map(|i| Transformer::load(&scope.at("attentions").at(i), options)).collect()
 }
 
 /// Resnets at one resolution, each followed by a transformer where the level has attention, then
 /// the way to half the resolution.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub(super) struct DownBlock {
     resnets: Vec<Resnet>,
     /// One per resnet, or none.
@@ -44,31 +52,31 @@ pub(super) struct DownBlock {
 }
 
 impl DownBlock {
-    /// Level `index` of the config; weights are still to be loaded.
-    pub fn new(config: &UNetConfig, index: usize, device: &Device) -> Self {
+    /// Reads the block of level `index`.
+    pub fn load(scope: &Scope<'_>, config: &UNetConfig, index: usize) -> Result<Self, ModelError> {
         let level = &config.levels[index];
         let before = config.levels[index.saturating_sub(1)].channels;
-        let resnets = (0..level.layers)
-            .map(|i| {
-                let inputs = if i == 0 { before } else { level.channels };
-                resnet(config, inputs, level.channels, device)
-            })
-            .collect();
+        let resnets = (0..level.layers).map(|i| {
+            let inputs = if i == 0 { before } else { level.channels };
+            resnet(scope, config, i, inputs, level.channels)
+        });
         let attentions = if level.attention_down { level.layers } else { 0 };
         let last = index + 1 == config.levels.len();
-        Self {
-            resnets,
-            attentions: transformers(config, level, attentions, device),
+        let padding = config.downsample_padding;
+        Ok(Self {
+            resnets: resnets.collect::<Result<_, _>>()?,
+            attentions: transformers(scope, config, level, attentions)?,
             downsampler: (!last)
-                .then(|| Downsample::new(level.channels, config.downsample_padding, device)),
-        }
+                .then(|| Downsample::load(&scope.at("downsamplers.0"), level.channels, padding))
+                .transpose()?,
+        })
     }
 
     /// Returns the map for the next block; every map that the way up needs goes onto `skips`.
     pub fn forward<'a>(
         &self,
         mut x: FeatureMap,
-        time: &Tensor<2>,
+        time: &FeatureMap,
         text: &mut impl Iterator<Item = &'a KeyValue>,
         skips: &mut Vec<FeatureMap>,
         probe: &mut Probe<'_>,
@@ -95,36 +103,35 @@ impl DownBlock {
 }
 
 /// Resnet, transformer, resnet at the lowest resolution.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub(super) struct MidBlock {
-    resnets: Vec<Resnet>,
+    resnets: [Resnet; 2],
     attentions: Vec<Transformer>,
 }
 
 impl MidBlock {
-    /// A block whose weights are still to be loaded.
-    pub fn new(config: &UNetConfig, device: &Device) -> Self {
+    /// Reads the block.
+    pub fn load(scope: &Scope<'_>, config: &UNetConfig) -> Result<Self, ModelError> {
         let level = &config.levels[config.levels.len() - 1];
-        let resnet = || resnet(config, level.channels, level.channels, device);
-        Self {
-            resnets: vec![resnet(), resnet()],
-            attentions: transformers(config, level, 1, device),
-        }
+        let resnet = |index| resnet(scope, config, index, level.channels, level.channels);
+        Ok(Self {
+            resnets: [resnet(0)?, resnet(1)?],
+            attentions: transformers(scope, config, level, 1)?,
+        })
     }
 
     pub fn forward<'a>(
         &self,
-        mut x: FeatureMap,
-        time: &Tensor<2>,
+        x: FeatureMap,
+        time: &FeatureMap,
         text: &mut impl Iterator<Item = &'a KeyValue>,
     ) -> FeatureMap {
-        for (i, resnet) in self.resnets.iter().enumerate() {
-            x = resnet.forward(x, Some(time));
-            if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(x, text);
-            }
+        let [before, after] = &self.resnets;
+        let mut x = before.forward(x, Some(time));
+        for attention in &self.attentions {
+            x = attention.forward(x, text);
         }
-        x
+        after.forward(x, Some(time))
     }
 
     pub fn transformers(&self) -> impl Iterator<Item = &Transformer> {
@@ -134,7 +141,7 @@ impl MidBlock {
 
 /// Resnets at one resolution, each on the map joined with one from the way down and followed by a
 /// transformer where the level has attention, then the way to twice the resolution.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub(super) struct UpBlock {
     resnets: Vec<Resnet>,
     /// One per resnet, or none.
@@ -143,32 +150,32 @@ pub(super) struct UpBlock {
 }
 
 impl UpBlock {
-    /// The block that goes up from level `index` of the config; weights are still to be loaded.
-    pub fn new(config: &UNetConfig, index: usize, device: &Device) -> Self {
+    /// Reads the block that goes up from level `index`.
+    pub fn load(scope: &Scope<'_>, config: &UNetConfig, index: usize) -> Result<Self, ModelError> {
         let level = &config.levels[index];
         let below = config.levels.get(index + 1).unwrap_or(level).channels;
         let above = config.levels[index.saturating_sub(1)].channels;
         let layers = level.layers + 1;
-        let resnets = (0..layers)
-            .map(|i| {
-                let inputs = if i == 0 { below } else { level.channels };
-                // The last map popped is the one that came into this level on the way down.
-                let skip = if i + 1 == layers { above } else { level.channels };
-                resnet(config, inputs + skip, level.channels, device)
-            })
-            .collect();
+        let resnets = (0..layers).map(|i| {
+            let inputs = if i == 0 { below } else { level.channels };
+            // The last map popped is the one that came into this level on the way down.
+            let skip = if i + 1 == layers { above } else { level.channels };
+            resnet(scope, config, i, inputs + skip, level.channels)
+        });
         let attentions = if level.attention_up { layers } else { 0 };
-        Self {
-            resnets,
-            attentions: transformers(config, level, attentions, device),
-            upsampler: (index > 0).then(|| Upsample::new(level.channels, device)),
-        }
+        Ok(Self {
+            resnets: resnets.collect::<Result<_, _>>()?,
+            attentions: transformers(scope, config, level, attentions)?,
+            upsampler: (index > 0)
+                .then(|| Upsample::load(&scope.at("upsamplers.0"), level.channels))
+                .transpose()?,
+        })
     }
 
     pub fn forward<'a>(
         &self,
         mut x: FeatureMap,
-        time: &Tensor<2>,
+        time: &FeatureMap,
         text: &mut impl Iterator<Item = &'a KeyValue>,
         skips: &mut Vec<FeatureMap>,
     ) -> FeatureMap {

@@ -11,10 +11,9 @@ mod transformer;
 
 use std::path::Path;
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
-use crate::decoder::layers::{Conv, FeatureMap, GroupNorm, KeyValue, join_names, open_weights};
+use crate::decoder::layers::{Conv, Engine, FeatureMap, GroupNorm, KeyValue, Scope, WeightFile};
 use crate::decoder::model_error::ModelError;
 use blocks::{DownBlock, MidBlock, UpBlock};
 use config::UNetConfig;
@@ -28,10 +27,10 @@ pub struct UNet {
     config: UNetConfig,
     network: Network,
     device: Device,
+    engine: Engine,
 }
 
-/// Names as in the weight files.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct Network {
     time_embedding: Embedding,
     class_embedding: Option<Embedding>,
@@ -46,8 +45,8 @@ struct Network {
 /// What the text and the class vector contribute, the same at every denoising step.
 #[derive(Debug, Clone)]
 pub struct Conditioning {
-    /// `[K, T]`, K = 1 or the batch size.
-    class_embedding: Option<Tensor<2>>,
+    /// One vector, or one per image.
+    class_embedding: Option<FeatureMap>,
     /// Rows R of the text.
     text_rows: usize,
     /// Keys and values of every attention to the text, in the order of evaluation.
@@ -56,8 +55,8 @@ pub struct Conditioning {
 
 impl Conditioning {
     /// The embedded class vector `[K, T]`, for a model that takes one.
-    pub fn class_embedding(&self) -> Option<&Tensor<2>> {
-        self.class_embedding.as_ref()
+    pub fn class_embedding(&self) -> Option<Tensor<2>> {
+        self.class_embedding.clone().map(FeatureMap::into_vectors)
     }
 }
 
@@ -86,9 +85,9 @@ impl Probe<'_> {
         }
     }
 
-    fn vector(&mut self, name: &str, value: &Tensor<2>) {
+    fn vector(&mut self, name: &str, value: &FeatureMap) {
         if let Some(observer) = &mut self.observer {
-            observer(name, Intermediate::Vector(value.clone()));
+            observer(name, Intermediate::Vector(value.clone().into_vectors()));
         }
     }
 
@@ -107,10 +106,15 @@ impl UNet {
     /// When a file is missing or damaged, the config asks for something unsupported, or the
     /// weights do not fit the config.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        Self::load_for(folder, device, Engine::for_device(device))
+    }
+
+    fn load_for(folder: &Path, device: &Device, engine: Engine) -> Result<Self, ModelError> {
         let config = UNetConfig::open(folder)?;
-        let weights = open_weights(folder)?.rename(|name| Some(join_names(name)));
-        let network = weights.load_into(Network::new(&config, device))?;
-        Ok(Self { config, network, device: device.clone() })
+        let file = WeightFile::open(folder, device, engine, str::to_owned)?;
+        let network = Network::load(&file.root(), &config)?;
+        file.finish()?;
+        Ok(Self { config, network, device: device.clone(), engine })
     }
 
     /// Channels of the latents that come in.
@@ -152,8 +156,8 @@ impl UNet {
         encoder_hidden_states: Tensor<3>,
         class_labels: Option<Tensor<2>>,
     ) -> Result<Conditioning, ModelError> {
-        let [text_rows, _, width] = encoder_hidden_states.dims();
-        if width != self.text_dim() {
+        let [text_rows, length, width] = encoder_hidden_states.dims();
+        if width != self.text_dim() || text_rows == 0 || length == 0 {
             return Err(ModelError::shape(
                 "encoder_hidden_states",
                 &encoder_hidden_states.dims(),
@@ -171,7 +175,7 @@ impl UNet {
                         format!("[batch, {expected}]"),
                     ));
                 }
-                Some(embedding.forward(labels))
+                Some(embedding.forward(FeatureMap::from_vectors(labels, self.engine)))
             }
             (Some(_), None) => {
                 return Err(ModelError::Input(
@@ -186,10 +190,12 @@ impl UNet {
                 ));
             }
         };
+        let text = encoder_hidden_states.reshape([text_rows, 1, length, width]);
+        let text = FeatureMap::new(text, self.engine);
         let text = self
             .network
             .transformers()
-            .flat_map(|transformer| transformer.key_values(&encoder_hidden_states))
+            .flat_map(|transformer| transformer.key_values(&text))
             .collect();
         Ok(Conditioning { class_embedding, text_rows, text })
     }
@@ -252,17 +258,18 @@ impl UNet {
         self.check(&sample, timestep, conditioning)?;
         let network = &self.network;
         let encoded = self.sinusoids().encode(timestep.values(), &self.device);
+        let encoded = FeatureMap::from_vectors(encoded, self.engine);
         probe.vector("time_proj", &encoded);
         let mut embedding = network.time_embedding.forward(encoded);
         probe.vector("time_embedding", &embedding);
         if let Some(class) = &conditioning.class_embedding {
-            embedding = embedding + class.clone();
+            embedding = embedding.add(class.clone());
         }
         // Every resnet starts with SiLU of the embedding.
-        let time = activation::silu(embedding);
+        let time = embedding.silu();
 
         let mut text = conditioning.text.iter();
-        let mut x = network.conv_in.forward(FeatureMap::from_nchw(sample));
+        let mut x = network.conv_in.forward(FeatureMap::from_nchw(sample, self.engine));
         probe.map(|_| "conv_in".into(), &x);
         let mut skips = vec![x.clone()];
         for (i, block) in network.down_blocks.iter().enumerate() {
@@ -315,7 +322,7 @@ impl UNet {
             )));
         }
         if let Some(class) = &conditioning.class_embedding {
-            let [rows, _] = class.dims();
+            let [rows, ..] = class.dims();
             if rows != 1 && rows != batch {
                 return Err(ModelError::Input(format!(
                     "{rows} class vectors for {batch} images, expected one, or one per image"
@@ -327,20 +334,34 @@ impl UNet {
 }
 
 impl Network {
-    fn new(config: &UNetConfig, device: &Device) -> Self {
+    fn load(scope: &Scope<'_>, config: &UNetConfig) -> Result<Self, ModelError> {
         let levels = config.levels.len();
         let first = config.levels[0].channels;
-        let embedding = |inputs| Embedding::new(inputs, config.time_embedding, device);
-        Self {
-            time_embedding: embedding(first),
-            class_embedding: config.class_vector.map(embedding),
-            conv_in: Conv::new(config.in_channels, first, device),
-            down_blocks: (0..levels).map(|i| DownBlock::new(config, i, device)).collect(),
-            mid_block: MidBlock::new(config, device),
-            up_blocks: (0..levels).rev().map(|i| UpBlock::new(config, i, device)).collect(),
-            conv_norm_out: GroupNorm::new(config.groups, first, config.norm_eps, device),
-            conv_out: Conv::new(first, config.out_channels, device),
-        }
+        let embedding =
+            |name, inputs| Embedding::load(&scope.at(name), inputs, config.time_embedding);
+        let (down, up) = (scope.at("down_blocks"), scope.at("up_blocks"));
+        Ok(Self {
+            time_embedding: embedding("time_embedding", first)?,
+            class_embedding: config
+                .class_vector
+                .map(|inputs| embedding("class_embedding", inputs))
+                .transpose()?,
+            conv_in: Conv::load(&scope.at("conv_in"), config.in_channels, first)?,
+            down_blocks: (0..levels)
+                .map(|i| DownBlock::load(&down.at(i), config, i))
+                .collect::<Result<_, _>>()?,
+            mid_block: MidBlock::load(&scope.at("mid_block"), config)?,
+            up_blocks: (0..levels)
+                .map(|i| UpBlock::load(&up.at(i), config, levels - 1 - i))
+                .collect::<Result<_, _>>()?,
+            conv_norm_out: GroupNorm::load(
+                &scope.at("conv_norm_out"),
+                config.groups,
+                first,
+                config.norm_eps,
+            )?,
+            conv_out: Conv::load(&scope.at("conv_out"), first, config.out_channels)?,
+        })
     }
 
     /// All transformers in the order of evaluation.
@@ -350,3 +371,6 @@ impl Network {
         down.chain(self.mid_block.transformers()).chain(up)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The timestep as the network sees it.
 
-use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor, TensorData, activation};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::decoder::layers::Linear;
+use crate::decoder::layers::{FeatureMap, Linear, Scope};
+use crate::decoder::model_error::ModelError;
 
 /// Longest wavelength of the encoding, as in "Attention Is All You Need" (arXiv 1706.03762 §3.5).
 const MAX_PERIOD: f64 = 10_000.0;
@@ -69,24 +69,24 @@ impl Sinusoids {
 }
 
 /// Linear, SiLU, linear: of the timestep encoding, and of the class vector.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub(super) struct Embedding {
     linear_1: Linear,
     linear_2: Linear,
 }
 
 impl Embedding {
-    /// A network whose weights are still to be loaded.
-    pub fn new(inputs: usize, size: usize, device: &Device) -> Self {
-        Self {
-            linear_1: Linear::new(inputs, size, device),
-            linear_2: Linear::new(size, size, device),
-        }
+    /// Reads `linear_1` and `linear_2`.
+    pub fn load(scope: &Scope<'_>, inputs: usize, size: usize) -> Result<Self, ModelError> {
+        Ok(Self {
+            linear_1: Linear::load(&scope.at("linear_1"), inputs, size)?,
+            linear_2: Linear::load(&scope.at("linear_2"), size, size)?,
+        })
     }
 
-    /// `[N, inputs]` to `[N, size]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.linear_2.forward(activation::silu(self.linear_1.forward(x)))
+    /// Vectors of length `inputs` to vectors of length `size`.
+    pub fn forward(&self, vectors: FeatureMap) -> FeatureMap {
+        self.linear_2.forward(self.linear_1.forward(vectors).silu())
     }
 }
 

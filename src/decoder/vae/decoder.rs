@@ -1,14 +1,11 @@
 //! Latent to image.
 
-use burn::module::Module;
-use burn::tensor::Device;
-
 use super::config::VaeConfig;
 use super::{MidBlock, NORM_EPS};
-use crate::decoder::layers::{Conv, FeatureMap, GroupNorm, Resnet, Upsample};
+use crate::decoder::layers::{Conv, FeatureMap, GroupNorm, Resnet, Scope, Upsample};
+use crate::decoder::model_error::ModelError;
 
-/// Names as in the weight files.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub(super) struct Decoder {
     conv_in: Conv,
     mid_block: MidBlock,
@@ -17,24 +14,32 @@ pub(super) struct Decoder {
     conv_out: Conv,
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct UpBlock {
     resnets: Vec<Resnet>,
     upsampler: Option<Upsample>,
 }
 
 impl Decoder {
-    /// A decoder whose weights are still to be loaded.
-    pub fn new(config: &VaeConfig, device: &Device) -> Self {
+    /// Reads the decoder.
+    pub fn load(scope: &Scope<'_>, config: &VaeConfig) -> Result<Self, ModelError> {
         let levels = config.channels.len();
         let (first, last) = (config.channels[0], config.channels[levels - 1]);
-        Self {
-            conv_in: Conv::new(config.latent_channels, last, device),
-            mid_block: MidBlock::new(config, device),
-            up_blocks: (0..levels).rev().map(|i| UpBlock::new(config, i, device)).collect(),
-            conv_norm_out: GroupNorm::new(config.groups, first, NORM_EPS, device),
-            conv_out: Conv::new(first, config.out_channels, device),
-        }
+        let up = scope.at("up_blocks");
+        Ok(Self {
+            conv_in: Conv::load(&scope.at("conv_in"), config.latent_channels, last)?,
+            mid_block: MidBlock::load(&scope.at("mid_block"), config)?,
+            up_blocks: (0..levels)
+                .map(|i| UpBlock::load(&up.at(i), config, levels - 1 - i))
+                .collect::<Result<_, _>>()?,
+            conv_norm_out: GroupNorm::load(
+                &scope.at("conv_norm_out"),
+                config.groups,
+                first,
+                NORM_EPS,
+            )?,
+            conv_out: Conv::load(&scope.at("conv_out"), first, config.out_channels)?,
+        })
     }
 
     /// Latents after `post_quant_conv` to images; `after_mid` sees the map in between.
@@ -55,13 +60,15 @@ impl Decoder {
 }
 
 impl UpBlock {
-    /// The block that goes up from level `index`.
-    fn new(config: &VaeConfig, index: usize, device: &Device) -> Self {
+    /// Reads the block that goes up from level `index`.
+    fn load(scope: &Scope<'_>, config: &VaeConfig, index: usize) -> Result<Self, ModelError> {
         let channels = config.channels[index];
         let below = *config.channels.get(index + 1).unwrap_or(&channels);
-        Self {
-            resnets: super::resnets(config, config.layers + 1, below, channels, device),
-            upsampler: (index > 0).then(|| Upsample::new(channels, device)),
-        }
+        Ok(Self {
+            resnets: super::resnets(scope, config, config.layers + 1, below, channels)?,
+            upsampler: (index > 0)
+                .then(|| Upsample::load(&scope.at("upsamplers.0"), channels))
+                .transpose()?,
+        })
     }
 }

@@ -1,14 +1,11 @@
 //! Image to the moments of its latent.
 
-use burn::module::Module;
-use burn::tensor::Device;
-
 use super::config::VaeConfig;
 use super::{MidBlock, NORM_EPS};
-use crate::decoder::layers::{Conv, Downsample, FeatureMap, GroupNorm, Padding, Resnet};
+use crate::decoder::layers::{Conv, Downsample, FeatureMap, GroupNorm, Padding, Resnet, Scope};
+use crate::decoder::model_error::ModelError;
 
-/// Names as in the weight files.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub(super) struct Encoder {
     conv_in: Conv,
     down_blocks: Vec<DownBlock>,
@@ -17,24 +14,32 @@ pub(super) struct Encoder {
     conv_out: Conv,
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct DownBlock {
     resnets: Vec<Resnet>,
     downsampler: Option<Downsample>,
 }
 
 impl Encoder {
-    /// An encoder whose weights are still to be loaded.
-    pub fn new(config: &VaeConfig, device: &Device) -> Self {
+    /// Reads the encoder.
+    pub fn load(scope: &Scope<'_>, config: &VaeConfig) -> Result<Self, ModelError> {
         let levels = config.channels.len();
         let (first, last) = (config.channels[0], config.channels[levels - 1]);
-        Self {
-            conv_in: Conv::new(config.in_channels, first, device),
-            down_blocks: (0..levels).map(|i| DownBlock::new(config, i, device)).collect(),
-            mid_block: MidBlock::new(config, device),
-            conv_norm_out: GroupNorm::new(config.groups, last, NORM_EPS, device),
-            conv_out: Conv::new(last, 2 * config.latent_channels, device),
-        }
+        let down = scope.at("down_blocks");
+        Ok(Self {
+            conv_in: Conv::load(&scope.at("conv_in"), config.in_channels, first)?,
+            down_blocks: (0..levels)
+                .map(|i| DownBlock::load(&down.at(i), config, i))
+                .collect::<Result<_, _>>()?,
+            mid_block: MidBlock::load(&scope.at("mid_block"), config)?,
+            conv_norm_out: GroupNorm::load(
+                &scope.at("conv_norm_out"),
+                config.groups,
+                last,
+                NORM_EPS,
+            )?,
+            conv_out: Conv::load(&scope.at("conv_out"), last, 2 * config.latent_channels)?,
+        })
     }
 
     /// Images to `[mean, logvar]` before `quant_conv`; `after_mid` sees the map in between.
@@ -55,13 +60,15 @@ impl Encoder {
 }
 
 impl DownBlock {
-    fn new(config: &VaeConfig, index: usize, device: &Device) -> Self {
+    fn load(scope: &Scope<'_>, config: &VaeConfig, index: usize) -> Result<Self, ModelError> {
         let channels = config.channels[index];
         let before = config.channels[index.saturating_sub(1)];
         let last = index + 1 == config.channels.len();
-        Self {
-            resnets: super::resnets(config, config.layers, before, channels, device),
-            downsampler: (!last).then(|| Downsample::new(channels, Padding::End, device)),
-        }
+        Ok(Self {
+            resnets: super::resnets(scope, config, config.layers, before, channels)?,
+            downsampler: (!last)
+                .then(|| Downsample::load(&scope.at("downsamplers.0"), channels, Padding::End))
+                .transpose()?,
+        })
     }
 }

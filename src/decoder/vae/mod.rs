@@ -9,11 +9,10 @@ mod encoder;
 
 use std::path::Path;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::decoder::layers::{
-    Attention, FeatureMap, GroupNorm, Linear, Resnet, join_names, open_weights,
+    Engine, FeatureMap, GroupNorm, Linear, Resnet, ResnetOptions, Scope, SelfAttention, WeightFile,
 };
 use crate::decoder::model_error::ModelError;
 use config::VaeConfig;
@@ -30,10 +29,10 @@ const LOGVAR: (f64, f64) = (-30.0, 20.0);
 pub struct Vae {
     config: VaeConfig,
     network: Network,
+    engine: Engine,
 }
 
-/// Names as in the weight files.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct Network {
     encoder: Encoder,
     decoder: Decoder,
@@ -79,10 +78,15 @@ impl Vae {
     /// When a file is missing or damaged, the config asks for something unsupported, or the
     /// weights do not fit the config.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        Self::load_for(folder, device, Engine::for_device(device))
+    }
+
+    fn load_for(folder: &Path, device: &Device, engine: Engine) -> Result<Self, ModelError> {
         let config = VaeConfig::open(folder)?;
-        let weights = open_weights(folder)?.rename(|name| Some(rename(name)));
-        let network = weights.load_into(Network::new(&config, device))?;
-        Ok(Self { config, network })
+        let file = WeightFile::open(folder, device, engine, rename)?;
+        let network = Network::load(&file.root(), &config)?;
+        file.finish()?;
+        Ok(Self { config, network, engine })
     }
 
     /// Latents for diffusion are this factor times [`Moments::mean`] (or a sample).
@@ -136,11 +140,11 @@ impl Vae {
             ));
         }
         let mut mid = None;
-        let hidden = self
-            .network
-            .encoder
-            .forward(FeatureMap::from_nchw(images), |x| mid = Some(x.clone().into_nchw()));
-        let raw = project(&self.network.quant_conv, hidden).into_nchw();
+        let hidden =
+            self.network.encoder.forward(FeatureMap::from_nchw(images, self.engine), |x| {
+                mid = Some(x.clone().into_nchw())
+            });
+        let raw = project(self.network.quant_conv.as_ref(), hidden).into_nchw();
         let c = self.config.latent_channels;
         let mean = raw.clone().narrow(1, 0, c);
         let logvar = raw.clone().narrow(1, c, c).clamp(LOGVAR.0, LOGVAR.1);
@@ -183,85 +187,89 @@ impl Vae {
                 format!("[batch, {}, height, width]", self.config.latent_channels),
             ));
         }
-        let hidden = project(&self.network.post_quant_conv, FeatureMap::from_nchw(latents));
+        let hidden = project(
+            self.network.post_quant_conv.as_ref(),
+            FeatureMap::from_nchw(latents, self.engine),
+        );
         Ok(self.network.decoder.forward(hidden, after_mid).into_nchw())
     }
 }
 
-fn project(projection: &Option<Linear>, x: FeatureMap) -> FeatureMap {
+fn project(projection: Option<&Linear>, x: FeatureMap) -> FeatureMap {
     match projection {
-        Some(projection) => projection.forward_map(x),
+        Some(projection) => projection.forward(x),
         None => x,
     }
 }
 
 /// Attention parameters had other names before diffusers 0.17.
 fn rename(name: &str) -> String {
-    let name = join_names(name);
     if !name.contains(".attentions.") {
-        return name;
+        return name.to_owned();
     }
-    let name = name
-        .replace(".query.", ".to_q.")
+    name.replace(".query.", ".to_q.")
         .replace(".key.", ".to_k.")
         .replace(".value.", ".to_v.")
-        .replace(".proj_attn.", ".to_out.");
-    // One level deeper here, where the UNet's attention is shared.
-    name.replace(".to_", ".attention.to_")
+        .replace(".proj_attn.", ".to_out.0.")
 }
 
 impl Network {
-    fn new(config: &VaeConfig, device: &Device) -> Self {
+    fn load(scope: &Scope<'_>, config: &VaeConfig) -> Result<Self, ModelError> {
         let c = config.latent_channels;
-        Self {
-            encoder: Encoder::new(config, device),
-            decoder: Decoder::new(config, device),
-            quant_conv: config.quant_conv.then(|| Linear::new(2 * c, 2 * c, device)),
-            post_quant_conv: config.post_quant_conv.then(|| Linear::new(c, c, device)),
-        }
+        let linear = |name, size| Linear::load(&scope.at(name), size, size);
+        Ok(Self {
+            encoder: Encoder::load(&scope.at("encoder"), config)?,
+            decoder: Decoder::load(&scope.at("decoder"), config)?,
+            quant_conv: config.quant_conv.then(|| linear("quant_conv", 2 * c)).transpose()?,
+            post_quant_conv: config
+                .post_quant_conv
+                .then(|| linear("post_quant_conv", c))
+                .transpose()?,
+        })
     }
 }
 
 /// `count` resnets in a row.
 fn resnets(
+    scope: &Scope<'_>,
     config: &VaeConfig,
     count: usize,
     inputs: usize,
     outputs: usize,
-    device: &Device,
-) -> Vec<Resnet> {
+) -> Result<Vec<Resnet>, ModelError> {
+    let options = ResnetOptions { time: None, groups: config.groups, epsilon: NORM_EPS };
     (0..count)
         .map(|i| {
             let inputs = if i == 0 { inputs } else { outputs };
-            Resnet::new(inputs, outputs, None, config.groups, NORM_EPS, device)
+            Resnet::load(&scope.at("resnets").at(i), inputs, outputs, options)
         })
         .collect()
 }
 
 /// Resnet, attention over all pixels, resnet at the lowest resolution.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct MidBlock {
     resnets: Vec<Resnet>,
-    attentions: Vec<PixelAttention>,
+    attention: Option<PixelAttention>,
 }
 
 impl MidBlock {
-    fn new(config: &VaeConfig, device: &Device) -> Self {
+    fn load(scope: &Scope<'_>, config: &VaeConfig) -> Result<Self, ModelError> {
         let channels = config.channels[config.channels.len() - 1];
-        let attention = || PixelAttention {
-            group_norm: GroupNorm::new(config.groups, channels, NORM_EPS, device),
-            attention: Attention::biased(channels, 1, device),
-        };
-        Self {
-            resnets: resnets(config, 2, channels, channels, device),
-            attentions: config.mid_attention.then(attention).into_iter().collect(),
-        }
+        let attention = scope.at("attentions.0");
+        Ok(Self {
+            resnets: resnets(scope, config, 2, channels, channels)?,
+            attention: config
+                .mid_attention
+                .then(|| PixelAttention::load(&attention, config.groups, channels))
+                .transpose()?,
+        })
     }
 
     fn forward(&self, mut x: FeatureMap) -> FeatureMap {
         for (i, resnet) in self.resnets.iter().enumerate() {
             x = resnet.forward(x, None);
-            if let Some(attention) = self.attentions.get(i) {
+            if let Some(attention) = self.attention.as_ref().filter(|_| i == 0) {
                 x = attention.forward(x);
             }
         }
@@ -270,14 +278,24 @@ impl MidBlock {
 }
 
 /// `x + attention(norm x)` with one head.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct PixelAttention {
     group_norm: GroupNorm,
-    attention: Attention,
+    attention: SelfAttention,
 }
 
 impl PixelAttention {
+    fn load(scope: &Scope<'_>, groups: usize, channels: usize) -> Result<Self, ModelError> {
+        Ok(Self {
+            group_norm: GroupNorm::load(&scope.at("group_norm"), groups, channels, NORM_EPS)?,
+            attention: SelfAttention::load(scope, channels, 1, true)?,
+        })
+    }
+
     fn forward(&self, x: FeatureMap) -> FeatureMap {
-        self.attention.self_attention(self.group_norm.forward(&x)).add(x)
+        self.attention.forward_add(self.group_norm.forward(&x), x)
     }
 }
+
+#[cfg(test)]
+mod tests;

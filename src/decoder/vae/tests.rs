@@ -1,0 +1,58 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::model::device::ComputeDevice;
+use crate::random::{Stream, standard_normal};
+use burn::tensor::{DType, TensorData};
+
+fn fixture() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vae/autoencoder_kl").into()
+}
+
+fn noise<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    let values = standard_normal(1, Stream::InitialLatents, 0, shape.iter().product());
+    Tensor::from_data(TensorData::new(values, shape), (&ComputeDevice::cpu().device, DType::F32))
+}
+
+fn load(engine: Engine) -> Vae {
+    Vae::load_for(&fixture(), &ComputeDevice::cpu().device, engine).unwrap()
+}
+
+fn distance(a: Tensor<4>, b: Tensor<4>) -> f32 {
+    (a - b).abs().max().into_scalar()
+}
+
+#[test]
+fn the_kernels_of_the_cpu_agree_with_burn() {
+    let (burn, cpu) = (load(Engine::Burn), load(Engine::Cpu));
+    let factor = burn.spatial_factor();
+    let images = noise([2, 3, 3 * factor, 5 * factor]);
+    let [a, b] = [&burn, &cpu].map(|vae| vae.encode(images.clone()).unwrap());
+    assert!(distance(a.mean, b.mean) < 2e-5);
+    assert!(distance(a.logvar, b.logvar) < 2e-5);
+    let latents = noise([2, burn.latent_channels(), 3, 5]);
+    let [a, b] = [&burn, &cpu].map(|vae| vae.decode(latents.clone()).unwrap());
+    assert_eq!(a.dims(), [2, 3, 3 * factor, 5 * factor]);
+    assert!(distance(a, b) < 2e-5);
+}
+
+#[test]
+fn the_log_variance_is_clamped_and_its_square_root_is_sampled_with() {
+    let mean = noise([1, 1, 2, 2]);
+    let moments = Moments { logvar: mean.zeros_like() + 2.0 * 3f64.ln(), mean: mean.clone() };
+    let sample = moments.sample(mean.ones_like());
+    assert!(distance(sample, mean + 3.0) < 1e-5);
+    let raw = load(Engine::Cpu).encode(noise([1, 3, 8, 8]) * 1e4).unwrap().logvar;
+    let (low, high): (f32, f32) = (raw.clone().min().into_scalar(), raw.max().into_scalar());
+    assert!(low >= -30.0 && high <= 20.0);
+}
+
+#[test]
+fn images_and_latents_that_do_not_fit_are_refused() {
+    let vae = load(Engine::Cpu);
+    let factor = vae.spatial_factor();
+    let error = vae.encode(noise([1, 3, factor, factor + 1])).unwrap_err().to_string();
+    assert!(error.contains(&format!("multiples of {factor}")), "{error}");
+    let error = vae.decode(noise([1, vae.latent_channels() + 1, 2, 2])).unwrap_err().to_string();
+    assert!(error.contains("latents"), "{error}");
+}
