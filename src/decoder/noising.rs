@@ -9,8 +9,9 @@ use std::path::Path;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::DecodeError;
-use super::layers::open_weights;
+use super::layers::weight_file;
 use super::scheduler::{NoiseTable, SchedulerConfig, SchedulerKind};
+use crate::model::weights::Weights;
 
 /// Slowest wavelength of the level's code, in units of 2 pi levels.
 const MAX_PERIOD: f64 = 10_000.0;
@@ -30,7 +31,7 @@ impl ImageNormalizer {
     /// # Errors
     /// When the file is missing, the two tensors differ in shape, or a deviation is not above 0.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, DecodeError> {
-        let weights = open_weights(folder)?;
+        let weights = Weights::open(&weight_file(folder)?)?;
         let mean: Tensor<2> = weights.tensor("mean", device)?;
         let std: Tensor<2> = weights.tensor("std", device)?;
         let (found, expected) = (std.dims(), mean.dims());

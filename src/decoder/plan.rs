@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::DecodeError;
 use super::diffusers_config::{COUNT, DiffusersConfig};
-use super::layers::open_weights;
+use super::layers::weight_file;
 use crate::encoder::clip::ClipTextConfig;
+use crate::model::weights::Weights;
 
 /// Bytes of a float32.
 const FLOAT: u64 = 4;
@@ -59,7 +60,7 @@ impl MemoryModel {
         let (unet, vae) = (pipeline.join("unet"), pipeline.join("vae"));
         let mut parameters = text_parameters(text);
         for folder in [&unet, &vae] {
-            let weights = open_weights(folder)?;
+            let weights = Weights::open(&weight_file(folder)?)?;
             parameters += weights
                 .entries()
                 .map(|(_, _, shape)| shape.iter().map(|&side| side as u64).product::<u64>())
