@@ -107,21 +107,3 @@ fn unit(x: Tensor<2>) -> Tensor<2> {
     let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt();
     x / norm
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::model::device::ComputeDevice;
-    use crate::verify::verify_folder;
-
-    #[test]
-    fn the_towers_and_the_tokenizer_agree_with_transformers() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clip");
-        let device = ComputeDevice::cpu().device;
-        let reports = verify_folder(root.as_ref(), &device, |_| {}).unwrap();
-        assert!(!reports.is_empty());
-        for report in &reports {
-            println!("{}: {:?}", report.name, report.worst());
-            assert!(report.passed(), "{report:#?}");
-        }
-    }
-}

@@ -286,30 +286,3 @@ fn samples(
 fn rounded_to_f32(values: &[f64]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v as f32)).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use crate::model::device::ComputeDevice;
-    use crate::verify::Outcome;
-
-    #[test]
-    fn the_golden_distributions_and_distances_are_met() {
-        let device = ComputeDevice::cpu();
-        for folder in ["probvlm/ggd", "probvlm/distances"] {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
-            let reports =
-                crate::verify::verify_folder(&root, &device.device, |_| {}).expect("readable");
-            assert_eq!(reports.len(), 1);
-            for report in reports {
-                if let Outcome::Compared(comparisons) = &report.outcome {
-                    for c in comparisons {
-                        println!("{folder} {}: ratio {:.2e}", c.name, c.ratio);
-                    }
-                }
-                assert!(report.passed(), "{folder}: {:#?}", report.outcome);
-            }
-        }
-    }
-}

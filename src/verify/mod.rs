@@ -141,3 +141,69 @@ pub fn verify_case(folder: &Path, device: &Device) -> Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device::ComputeDevice;
+
+    fn all_pass(cases: &str) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(cases);
+        let device = ComputeDevice::cpu().device;
+        let reports = verify_folder(&root, &device, |report| {
+            println!("{}: worst {:?}", report.name, report.worst());
+            ControlFlow::Continue(())
+        });
+        let reports = reports.unwrap();
+        assert!(!reports.is_empty());
+        for report in &reports {
+            assert!(report.passed(), "{report:#?}");
+        }
+    }
+
+    #[test]
+    fn the_towers_and_the_tokenizer_agree_with_transformers() {
+        all_pass("clip");
+    }
+
+    #[test]
+    fn preprocessing_equals_pillow_bit_for_bit() {
+        all_pass("clip_preprocess");
+    }
+
+    #[test]
+    fn the_adapter_agrees_with_the_authors_network_and_loss() {
+        all_pass("probvlm/adapter");
+    }
+
+    #[test]
+    fn densities_and_distances_agree_with_scipy() {
+        all_pass("probvlm/ggd");
+        all_pass("probvlm/distances");
+    }
+
+    #[test]
+    fn rankings_and_metrics_agree_with_exact_arithmetic() {
+        all_pass("retrieval");
+    }
+
+    #[test]
+    fn schedulers_agree_with_diffusers() {
+        all_pass("schedulers");
+    }
+
+    #[test]
+    fn the_unet_agrees_with_diffusers() {
+        all_pass("unet");
+    }
+
+    #[test]
+    fn the_vae_agrees_with_diffusers() {
+        all_pass("vae");
+    }
+
+    #[test]
+    fn the_pipeline_agrees_with_diffusers() {
+        all_pass("unclip_image");
+    }
+}

@@ -197,21 +197,3 @@ fn check_parameters(case: &mut Case, prefix: &str, network: &Network) -> Result<
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::model::device::ComputeDevice;
-
-    #[test]
-    fn the_golden_case_passes() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/probvlm/adapter");
-        let reports =
-            crate::verify::verify_folder(folder.as_ref(), &ComputeDevice::cpu().device, |_| {})
-                .unwrap();
-        assert!(!reports.is_empty());
-        for report in reports {
-            println!("{}: worst {:?}", report.name, report.worst());
-            assert!(report.passed(), "{:?}", report.outcome);
-        }
-    }
-}

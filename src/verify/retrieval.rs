@@ -122,26 +122,3 @@ fn uncertainty(case: &mut Case, direction: &str, hits: &[bool]) -> Result<(), Ca
 fn check_trend(case: &mut Case, name: &str, trend: Trend) -> Result<(), CaseError> {
     case.check_values(name, &[3], vec![trend.spearman, trend.r_squared, trend.minus_s_r2()])
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use crate::model::device::ComputeDevice;
-    use crate::verify::{Outcome, verify_folder};
-
-    #[test]
-    fn the_golden_rankings_and_metrics_are_met() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/retrieval");
-        let reports = verify_folder(&root, &ComputeDevice::cpu().device, |_| {}).expect("readable");
-        assert!(!reports.is_empty());
-        for report in reports {
-            if let Outcome::Compared(comparisons) = &report.outcome {
-                for c in comparisons {
-                    println!("{} {}: ratio {:.2e}", report.name, c.name, c.ratio);
-                }
-            }
-            assert!(report.passed(), "{}: {:#?}", report.name, report.outcome);
-        }
-    }
-}

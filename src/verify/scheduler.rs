@@ -153,23 +153,3 @@ fn tables(case: &mut Case, device: &Device) -> Result<(), CaseError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::model::device::ComputeDevice;
-    use crate::verify::verify_folder;
-    use std::path::Path;
-
-    #[test]
-    fn schedulers_agree_with_diffusers() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schedulers");
-        let reports = verify_folder(&folder, &ComputeDevice::cpu().device, |report| {
-            println!("{}: {:?}", report.name, report.worst());
-        })
-        .unwrap();
-        assert!(!reports.is_empty());
-        for report in reports {
-            assert!(report.passed(), "{}: {:?}", report.name, report.outcome);
-        }
-    }
-}

@@ -127,23 +127,3 @@ fn texts(value: &Value) -> Vec<&str> {
 fn check<const D: usize>(case: &mut Case, name: &str, tensor: &Tensor<D>) -> Result<(), CaseError> {
     if case.expects(name) { case.check(name, tensor.clone()) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::model::device::ComputeDevice;
-    use crate::verify::verify_folder;
-    use std::path::Path;
-
-    #[test]
-    fn the_pipeline_agrees_with_diffusers() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/unclip_image");
-        let reports = verify_folder(&folder, &ComputeDevice::cpu().device, |report| {
-            println!("{}: {:?}", report.name, report.worst());
-        })
-        .unwrap();
-        assert!(!reports.is_empty());
-        for report in reports {
-            assert!(report.passed(), "{}: {:?}", report.name, report.outcome);
-        }
-    }
-}

@@ -42,6 +42,17 @@ impl Demo {
         Self { items, encoder, search, images }
     }
 
+    /// All captions with their images.
+    fn split(&self) -> Split {
+        let captions = self.captions();
+        let texts: Vec<&str> = captions.iter().map(|c| c.0).collect();
+        Split {
+            texts: self.encoder.embed_texts(&texts).unwrap(),
+            images: self.images.clone(),
+            pairs: captions.iter().enumerate().map(|(i, c)| (i, c.1)).collect(),
+        }
+    }
+
     /// Text, image and level of every caption.
     fn captions(&self) -> Vec<(&str, usize, Option<u32>)> {
         self.items
@@ -165,8 +176,10 @@ impl Split {
 #[test]
 fn every_adapter_of_the_bundle_predicts_held_out_pairs_better_than_one_gaussian_does() {
     let device = ComputeDevice::cpu().device;
-    let encoder = ClipEncoder::load(&bundle("clip"), &device).unwrap();
-    let (train, held_out) = (Split::load("train", &encoder), Split::load("val", &encoder));
+    let demo = Demo::load();
+    let train = Split::load("train", &demo.encoder);
+    let held_out =
+        [("unseen concepts", Split::load("val", &demo.encoder)), ("gallery", demo.split())];
     let mut checked = 0;
     for entry in std::fs::read_dir(bundle("adapters")).unwrap() {
         let folder = entry.unwrap().path();
@@ -175,29 +188,31 @@ fn every_adapter_of_the_bundle_predicts_held_out_pairs_better_than_one_gaussian_
         }
         let adapter = Adapter::load(&folder, &device).unwrap();
         let (input, target) = (adapter.input_modality(), adapter.output_modality());
-        let pairs = held_out.sides(input, target);
-        let inputs: Vec<Embedding> = pairs.iter().map(|(input, _)| (*input).clone()).collect();
-        let predicted = adapter.predict_batch(&inputs, 0, 0).unwrap();
-        let count = (pairs.len() * adapter.dim()) as f64;
-        let nll = -predicted
-            .iter()
-            .zip(&pairs)
-            .map(|(density, (_, target))| density.log_prob(&target.values).unwrap())
-            .sum::<f64>()
-            / count;
         let constant = one_gaussian(&train.sides(input, target));
-        let of_constant = -pairs
-            .iter()
-            .flat_map(|(_, target)| constant.iter().zip(&target.values))
-            .map(|(density, &value)| density.log_prob(f64::from(value)))
-            .sum::<f64>()
-            / count;
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        println!("{name}: {nll:.4} nats per dimension, one Gaussian {of_constant:.4}");
-        assert!(nll < of_constant, "{name}: {nll}, one Gaussian {of_constant}");
-        checked += 1;
+        for (set, split) in &held_out {
+            let pairs = split.sides(input, target);
+            let inputs: Vec<Embedding> = pairs.iter().map(|(input, _)| (*input).clone()).collect();
+            let predicted = adapter.predict_batch(&inputs, 0, 0).unwrap();
+            let count = (pairs.len() * adapter.dim()) as f64;
+            let nll = -predicted
+                .iter()
+                .zip(&pairs)
+                .map(|(density, (_, target))| density.log_prob(&target.values).unwrap())
+                .sum::<f64>()
+                / count;
+            let of_constant = -pairs
+                .iter()
+                .flat_map(|(_, target)| constant.iter().zip(&target.values))
+                .map(|(density, &value)| density.log_prob(f64::from(value)))
+                .sum::<f64>()
+                / count;
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            println!("{name}, {set}: {nll:.4} nats per dimension, one Gaussian {of_constant:.4}");
+            assert!(nll < of_constant, "{name}, {set}: {nll}, one Gaussian {of_constant}");
+            checked += 1;
+        }
     }
-    assert!(checked >= 3, "only {checked} adapters");
+    assert!(checked >= 6, "only {checked} checks");
 }
 
 /// The Gaussian of every dimension of the targets, by their mean and variance.
