@@ -63,6 +63,10 @@ impl BatchSource<'_> {
     ) -> Result<(f64, GradientsParams), TrainingError> {
         let on_cpu = *self.device == Device::flex();
         let rows = if on_cpu { BLOCK_ROWS } else { chosen.len() };
+        if chosen.len() <= rows {
+            // On this very thread: a GPU gives every thread a stream of its own.
+            return self.shard(network, chosen, chosen.len(), step, 0);
+        }
         let blocks_per_shard = rows.div_ceil(BLOCK_ROWS);
         let shards: Vec<_> = chosen
             .par_chunks(rows)

@@ -26,6 +26,10 @@ use crate::random::{Stream, generator};
 
 /// Rows of one forward pass in validation.
 const VALIDATION_ROWS: usize = 2048;
+/// Training items, evenly spread, that constant densities are fitted to.
+const BASELINE_ITEMS: usize = 1 << 15;
+/// How many standard deviations the head for μ lets pass unchanged where it starts as identity.
+const IDENTITY_REACH: f32 = 4.0;
 
 /// Everything a run needs.
 pub struct TrainingRun<'a> {
@@ -159,7 +163,7 @@ impl TrainingRun<'_> {
     fn spaces(&self) -> Result<Spaces, TrainingError> {
         let data = self.training;
         let dim = data.dim();
-        let other = match self.input_modality {
+        let other = match self.output_modality {
             Modality::Text => Modality::Image,
             Modality::Image => Modality::Text,
         };
@@ -200,15 +204,16 @@ impl TrainingRun<'_> {
 
     /// What constant densities achieve, in nats per raw dimension.
     fn baselines(&self, spaces: &Spaces) -> Result<Baselines, TrainingError> {
-        let working = |data: &TrainingData<'_>| -> Result<Vec<f32>, TrainingError> {
-            let mut rows = Vec::with_capacity(data.len() * data.dim());
-            for item in &data.items {
+        let working = |data: &TrainingData<'_>, at_most: usize| {
+            let mut rows = Vec::new();
+            for item in data.items.iter().step_by(data.len().div_ceil(at_most)) {
                 spaces.output.push_working(data.targets.row(item.target), &mut rows)?;
             }
-            Ok(rows)
+            Ok::<_, TrainingError>(rows)
         };
-        let dim = self.training.dim();
-        let found = constant_densities(&working(self.training)?, &working(self.validation)?, dim);
+        let training = working(self.training, BASELINE_ITEMS)?;
+        let validation = working(self.validation, usize::MAX)?;
+        let found = constant_densities(&training, &validation, self.training.dim());
         let shift = self.ln_scale(spaces);
         Ok(Baselines {
             gaussian_nll: found.gaussian_nll + shift,
@@ -277,26 +282,22 @@ impl TrainingRun<'_> {
         })
     }
 
-    /// PyTorch's initial weights; in a standardised space the last layers start at the constant
-    /// standard normal, so that a run starts from the likelihood of that baseline.
+    /// PyTorch's initial weights. In a standardised space the last layers start at the constant
+    /// standard normal, so that a run starts from the likelihood of that baseline; within one
+    /// modality the head for μ starts as the identity.
     fn initial_network(&self, dim: usize, device: &Device) -> Network {
         let network = Network::random(dim, self.options.hidden_dim, self.options.seed, device);
-        match self.options.space {
-            SpaceKind::Unit => network,
-            SpaceKind::Standardised => {
-                let Loss { link, smallest_beta, .. } = self.options.preset.loss();
-                let inverse_alpha = link.inverse(std::f32::consts::FRAC_1_SQRT_2);
-                let network = network.with_constant_heads(
-                    0.0,
-                    inverse_alpha,
-                    link.inverse(2.0 - smallest_beta as f32),
-                );
-                if self.input_modality == self.output_modality {
-                    network.with_identity_mu(4.0)
-                } else {
-                    network
-                }
-            }
+        if self.options.space == SpaceKind::Unit {
+            return network;
+        }
+        // The standard normal has α = sqrt(2) and β = 2.
+        let Loss { link, smallest_beta, .. } = self.options.preset.loss();
+        let inverse_alpha = link.inverse(std::f32::consts::FRAC_1_SQRT_2);
+        let beta = link.inverse(2.0 - smallest_beta as f32);
+        let network = network.with_constant_heads(0.0, inverse_alpha, beta);
+        match self.input_modality == self.output_modality {
+            true => network.with_identity_mu(IDENTITY_REACH),
+            false => network,
         }
     }
 

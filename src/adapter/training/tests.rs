@@ -120,7 +120,7 @@ fn a_run_interrupted_anywhere_ends_like_one_that_was_not() {
 #[test]
 fn the_number_of_threads_does_not_change_the_result() {
     let (training, validation) = (pairs(900, 1, 0.5, 2.0), pairs(100, 2, 0.5, 2.0));
-    let options = TrainingOptions { batch_size: 700, epochs: 2, ..options() };
+    let options = TrainingOptions { batch_size: 700, hidden_dim: 300, epochs: 2, ..options() };
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
