@@ -14,7 +14,7 @@
 
 pub mod bridge;
 mod error;
-pub mod gamma;
+mod gamma;
 mod header;
 pub mod loss;
 pub mod probvlm;
@@ -64,6 +64,19 @@ impl Adapter {
                 hint: "linear-map and mean-shift folders are bridges and predict no distribution",
             }),
         }
+    }
+
+    /// Reads one modality of a ProbVLM checkpoint of its authors; see
+    /// [`ProbVlm::load_released`].
+    ///
+    /// # Errors
+    /// When the file is unreadable, lacks that modality, or is no such network.
+    pub fn load_released(
+        path: &Path,
+        modality: Modality,
+        device: &Device,
+    ) -> Result<Self, AdapterError> {
+        Ok(Adapter::ProbVlm(ProbVlm::load_released(path, modality, device)?))
     }
 
     /// The distribution of the target embedding; see [`ProbVlm::predict`].

@@ -82,7 +82,8 @@ pub fn read_rows(path: &Path, name: Option<&str>) -> Result<Vec<Vec<f32>>, Array
         return rows_of(NpyFile::new(bytes.as_slice()).map_err(format)?).map_err(content);
     }
     let mut npz = NpzArchive::new(Cursor::new(bytes)).map_err(format)?;
-    let present: Vec<String> = npz.array_names().map(str::to_owned).collect();
+    let mut present: Vec<String> = npz.array_names().map(str::to_owned).collect();
+    present.sort();
     let wanted = match name {
         Some(name) => Some(name),
         None => DEFAULT_ARRAYS.into_iter().find(|name| present.iter().any(|p| p == name)),
@@ -167,7 +168,7 @@ mod tests {
         let error = |name| read_rows(&path, Some(name)).unwrap_err().to_string();
         assert!(error("cube").contains("[1, 2, 1]"), "{}", error("cube"));
         assert!(error("mean").contains("not finite"), "{}", error("mean"));
-        assert!(error("query").contains("samples, cube, mean"), "{}", error("query"));
+        assert!(error("query").contains("cube, mean, samples"), "{}", error("query"));
     }
 
     #[test]

@@ -12,15 +12,20 @@ use crate::encoder::Modality;
 /// | | `Paper` | `Released` |
 /// | --- | --- | --- |
 /// | loss | exact likelihood `(\|z - μ\|/α)^β` alone | `1.0 L1 + 0.05 NLL` with the product `\|z - μ\| β/α` clamped to `[1e-4, 1e3]` |
-/// | 1/α and β | softplus (the text names no link) | rectifier |
+/// | 1/α and β | softplus (the text names no link), β above 1/2 | rectifier |
 /// | working space | standardised dimensions, or unit vectors | unit vectors, image features times 100 (CLIP's logit scale) |
-/// | α, β in prediction | `1/(h + 1e-4)`, `h + 1e-4`, as in training | `clip(1/(h + 1e-5), 1e-4, 5)`, `clip(h + 0.1, 0.1, 5)` |
+/// | crossed term λ | 0.1: with the exact likelihood, 1e-4 leaves the reconstruction error alone | 1e-4 |
+/// | first weights | last layers at the constant standard normal, μ of one modality at the identity | PyTorch's |
+/// | α, β in prediction | `1/(h + 1e-4)`, `h + 0.5`, as in training | `clip(1/(h + 1e-5), 1e-4, 5)`, `clip(h + 0.1, 0.1, 5)` |
 /// | density | of one pass without dropout | of the means of μ, 1/α and β over the dropout passes |
 /// | epistemic | `Var(μ)` over passes with the trained dropout, divisor M | `sqrt(Var(σ²) Var(μ))` over passes with dropout 0.3, divisor M - 1 |
 /// | learning rate | cosine to zero | constant (the cosine schedule is never stepped) |
 /// | weights kept | best held-out likelihood | best held-out L1 |
 ///
-/// The last two are choices of training. Two more quirks of the released code are not
+/// The released clip of β at 0.1 lets a predicted variance reach 1e24 times α²: read it as a score.
+///
+/// The rows on λ, first weights, learning rate and kept weights are choices of training; see
+/// [`TrainingOptions`](crate::adapter::training::TrainingOptions). Two more quirks of the released code are not
 /// reproduced here: its `Var(σ²)` also runs over the items of a batch (one query is a batch of
 /// one), and it sorts texts by `1/u` (see `evaluation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub enum TrainingError {
         "the loss became {loss} in epoch {epoch}, batch {batch} of {batches}; try a lower \
          learning rate or gradient clipping{}",
         match checkpoint {
-            Some(path) => format!(" (the state before this epoch is in {})", path.display()),
+            Some(path) => format!(" (the last checkpoint is kept in {})", path.display()),
             None => String::new(),
         }
     )]

@@ -10,6 +10,7 @@
 //! image embeddings for a text (or the reverse).
 
 mod baseline;
+mod batch;
 mod checkpoint;
 mod data;
 mod error;
@@ -27,3 +28,6 @@ pub use optimizer::{AdamOptimizer, Moments};
 pub use options::{Schedule, TrainingOptions};
 pub use run::{TrainingOutcome, TrainingRun};
 pub use summary::{Baselines, TrainingSummary};
+
+#[cfg(test)]
+mod tests;

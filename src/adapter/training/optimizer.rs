@@ -151,3 +151,41 @@ pub fn clip_gradients<M: Module>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::probvlm::Network;
+    use crate::model::device::ComputeDevice;
+
+    #[test]
+    fn clipping_shortens_all_gradients_together_to_the_limit() {
+        let device = ComputeDevice::cpu().device.autodiff();
+        let network = Network::random(5, 7, 1, &device);
+        let x = Tensor::<2>::ones([3, 5], &device);
+        let gradients = || {
+            let outputs = network.forward(x.clone());
+            let loss = (outputs.mu + outputs.inverse_alpha + outputs.beta).sum();
+            GradientsParams::from_grads(loss.backward(), &network)
+        };
+        struct Norm<'a>(&'a GradientsParams, f64);
+        impl ModuleVisitor for Norm<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let gradient = self.0.get::<D>(param.id).unwrap();
+                let values = gradient.try_into_vec_as::<f32>().unwrap();
+                self.1 += values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+            }
+        }
+        let norm = |gradients: &GradientsParams| {
+            let mut visitor = Norm(gradients, 0.0);
+            network.visit(&mut visitor);
+            visitor.1.sqrt()
+        };
+        let before = norm(&gradients());
+        for (limit, expected) in [(0.1 * before, 0.1 * before), (10.0 * before, before)] {
+            let mut clipped = gradients();
+            clip_gradients(&mut clipped, &network, limit).unwrap();
+            assert!((norm(&clipped) / expected - 1.0).abs() < 1e-5);
+        }
+    }
+}

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
 use super::baseline::constant_densities;
+use super::batch::{BatchSource, Spaces};
 use super::checkpoint::{self, BestEpoch, Identity, Position};
 use super::data::{Rows, TrainingData};
 use super::optimizer::{AdamOptimizer, clip_gradients};
@@ -18,18 +18,18 @@ use super::{
 };
 use crate::adapter::PROBVLM;
 use crate::adapter::bridge::LinearMap;
-use crate::adapter::loss::{HeadGradients, Loss, Residual, with_gradients};
-use crate::adapter::probvlm::{
-    HeadOutputs, Network, Preset, ProbVlm, ProbVlmConfig, dropout_mask, released_space,
-};
+use crate::adapter::loss::{Loss, Residual};
+use crate::adapter::probvlm::{Network, Preset, ProbVlm, ProbVlmConfig, released_space};
 use crate::adapter::space::{Space, SpaceKind};
 use crate::encoder::{Modality, norm};
-use crate::random::{Stream, generator, standard_normal};
+use crate::random::{Stream, generator};
 
 /// Rows of one forward pass in validation.
 const VALIDATION_ROWS: usize = 2048;
-/// Dropout masks of training come after all that a prediction with the same seed could use.
-const FIRST_TRAINING_MASK: u64 = 1 << 32;
+/// Training items, evenly spread, that constant densities are fitted to.
+const BASELINE_ITEMS: usize = 1 << 15;
+/// How many standard deviations the head for μ lets pass unchanged where it starts as identity.
+const IDENTITY_REACH: f32 = 4.0;
 
 /// Everything a run needs.
 pub struct TrainingRun<'a> {
@@ -50,7 +50,7 @@ pub struct TrainingRun<'a> {
 #[derive(Debug)]
 pub enum TrainingOutcome {
     /// All epochs are done or the held-out score no longer improves; the best weights.
-    Finished { adapter: ProbVlm, history: Vec<EpochRecord> },
+    Finished { adapter: Box<ProbVlm>, history: Vec<EpochRecord> },
     /// The caller asked to stop.
     Interrupted {
         /// Whole epochs that were done.
@@ -58,14 +58,6 @@ pub enum TrainingOutcome {
         /// Batches of the next one that were done.
         batches: usize,
     },
-}
-
-/// The working spaces of a run.
-struct Spaces {
-    input: Space,
-    output: Space,
-    /// Of the crossed targets; only training needs it.
-    crossed: Option<Space>,
 }
 
 impl TrainingRun<'_> {
@@ -126,13 +118,7 @@ impl TrainingRun<'_> {
                 let rate = options.learning_rate_at(step, options.epochs * batches);
                 let loss = self.step(&mut state, &spaces, chosen, step as u64, rate)?;
                 if !loss.is_finite() {
-                    return Err(TrainingError::Diverged {
-                        epoch: epoch + 1,
-                        batch: batch + 1,
-                        batches,
-                        loss,
-                        checkpoint: self.checkpoint.filter(|p| p.exists()).map(Path::to_owned),
-                    });
+                    return Err(self.diverged(epoch + 1, batch + 1, batches, loss));
                 }
                 state.position.loss_sum += loss * chosen.len() as f64;
                 state.position.batch += 1;
@@ -159,7 +145,8 @@ impl TrainingRun<'_> {
             }
         }
         let history = state.position.history.clone();
-        Ok(TrainingOutcome::Finished { adapter: self.adapter(state, spaces, baselines)?, history })
+        let adapter = Box::new(self.adapter(state, spaces, baselines)?);
+        Ok(TrainingOutcome::Finished { adapter, history })
     }
 
     fn check_data(&self) -> Result<(), TrainingError> {
@@ -176,7 +163,7 @@ impl TrainingRun<'_> {
     fn spaces(&self) -> Result<Spaces, TrainingError> {
         let data = self.training;
         let dim = data.dim();
-        let other = match self.input_modality {
+        let other = match self.output_modality {
             Modality::Text => Modality::Image,
             Modality::Image => Modality::Text,
         };
@@ -217,15 +204,16 @@ impl TrainingRun<'_> {
 
     /// What constant densities achieve, in nats per raw dimension.
     fn baselines(&self, spaces: &Spaces) -> Result<Baselines, TrainingError> {
-        let working = |data: &TrainingData<'_>| -> Result<Vec<f32>, TrainingError> {
-            let mut rows = Vec::with_capacity(data.len() * data.dim());
-            for item in &data.items {
+        let working = |data: &TrainingData<'_>, at_most: usize| {
+            let mut rows = Vec::new();
+            for item in data.items.iter().step_by(data.len().div_ceil(at_most)) {
                 spaces.output.push_working(data.targets.row(item.target), &mut rows)?;
             }
-            Ok(rows)
+            Ok::<_, TrainingError>(rows)
         };
-        let dim = self.training.dim();
-        let found = constant_densities(&working(self.training)?, &working(self.validation)?, dim);
+        let training = working(self.training, BASELINE_ITEMS)?;
+        let validation = working(self.validation, usize::MAX)?;
+        let found = constant_densities(&training, &validation, self.training.dim());
         let shift = self.ln_scale(spaces);
         Ok(Baselines {
             gaussian_nll: found.gaussian_nll + shift,
@@ -294,26 +282,22 @@ impl TrainingRun<'_> {
         })
     }
 
-    /// PyTorch's initial weights; in a standardised space the last layers start at the constant
-    /// standard normal, so that a run starts from the likelihood of that baseline.
+    /// PyTorch's initial weights. In a standardised space the last layers start at the constant
+    /// standard normal, so that a run starts from the likelihood of that baseline; within one
+    /// modality the head for μ starts as the identity.
     fn initial_network(&self, dim: usize, device: &Device) -> Network {
         let network = Network::random(dim, self.options.hidden_dim, self.options.seed, device);
-        match self.options.space {
-            SpaceKind::Unit => network,
-            SpaceKind::Standardised => {
-                let Loss { link, smallest_beta, .. } = self.options.preset.loss();
-                let inverse_alpha = link.inverse(std::f32::consts::FRAC_1_SQRT_2);
-                let network = network.with_constant_heads(
-                    0.0,
-                    inverse_alpha,
-                    link.inverse(2.0 - smallest_beta as f32),
-                );
-                if self.input_modality == self.output_modality {
-                    network.with_identity_mu(4.0)
-                } else {
-                    network
-                }
-            }
+        if self.options.space == SpaceKind::Unit {
+            return network;
+        }
+        // The standard normal has α = sqrt(2) and β = 2.
+        let Loss { link, smallest_beta, .. } = self.options.preset.loss();
+        let inverse_alpha = link.inverse(std::f32::consts::FRAC_1_SQRT_2);
+        let beta = link.inverse(2.0 - smallest_beta as f32);
+        let network = network.with_constant_heads(0.0, inverse_alpha, beta);
+        match self.input_modality == self.output_modality {
+            true => network.with_identity_mu(IDENTITY_REACH),
+            false => network,
         }
     }
 
@@ -339,65 +323,29 @@ impl TrainingRun<'_> {
         step: u64,
         learning_rate: f64,
     ) -> Result<f64, TrainingError> {
-        let (options, data) = (self.options, self.training);
-        let size = chosen.len() * data.dim();
-        let mut inputs = Vec::with_capacity(size);
-        let mut targets = Vec::with_capacity(size);
-        for &i in chosen {
-            let item = data.items[i];
-            spaces.input.push_working(data.inputs.row(item.input), &mut inputs)?;
-            spaces.output.push_working(data.targets.row(item.target), &mut targets)?;
-        }
-        let input_noise = state.position.input_noise;
-        if input_noise > 0.0 {
-            let noise = standard_normal(
-                options.seed,
-                Stream::EmbeddingNoise,
-                FIRST_TRAINING_MASK + step,
-                size,
-            );
-            let scale = input_noise as f32;
-            inputs.iter_mut().zip(noise).for_each(|(x, n)| *x += scale * n);
-        }
-        let tensor = |values: Vec<f32>, width: usize| -> Tensor<2> {
-            let data = TensorData::new(values, [chosen.len(), width]);
-            Tensor::from_data(data, (&state.device, DType::F32))
+        let source = BatchSource {
+            options: self.options,
+            data: self.training,
+            spaces,
+            input_noise: state.position.input_noise,
+            device: &state.device,
         };
-        let x = tensor(inputs, data.dim());
-        let outputs = if options.dropout > 0.0 {
-            let len = chosen.len() * options.hidden_dim;
-            let mask = dropout_mask(options.dropout, options.seed, FIRST_TRAINING_MASK + step, len);
-            state.network.forward_masked(x, tensor(mask, options.hidden_dim))
-        } else {
-            state.network.forward(x)
-        };
-        let values = outputs.read()?;
-        let loss = options.preset.loss();
-        let mut gradients = HeadGradients::zeros(size);
-        let mut total = loss.accumulate(&values, &targets, 1.0, &mut gradients).total;
-        if let (Some(crossed), Some(space)) = (&data.crossed, &spaces.crossed)
-            && options.cross_weight > 0.0
-        {
-            let mut targets = Vec::with_capacity(size);
-            for &i in chosen {
-                space.push_working(crossed.targets.row(crossed.of_item[i]), &mut targets)?;
-            }
-            let weight = options.cross_weight;
-            total += weight * loss.accumulate(&values, &targets, weight, &mut gradients).total;
+        let (loss, mut gradients) = source.gradients(&state.network, chosen, step)?;
+        if !loss.is_finite() {
+            return Ok(loss);
         }
-        if !total.is_finite() {
-            return Ok(total);
-        }
-        let HeadOutputs { mu, inverse_alpha, beta } = outputs;
-        let backward = with_gradients([mu, inverse_alpha, beta], gradients).backward();
-        let mut gradients = GradientsParams::from_grads(backward, &state.network);
-        if let Some(limit) = options.gradient_clip {
+        if let Some(limit) = self.options.gradient_clip {
             clip_gradients(&mut gradients, &state.network, limit)?;
         }
         let network = state.network.clone();
         state.network = state.optimizer.step(learning_rate, network, gradients);
         state.position.steps += 1;
-        Ok(total)
+        Ok(loss)
+    }
+
+    fn diverged(&self, epoch: usize, batch: usize, batches: usize, loss: f64) -> TrainingError {
+        let checkpoint = self.checkpoint.filter(|p| p.exists()).map(Path::to_owned);
+        TrainingError::Diverged { epoch, batch, batches, loss, checkpoint }
     }
 
     fn finish_epoch(
@@ -414,7 +362,11 @@ impl TrainingRun<'_> {
         };
         let position = &mut state.position;
         let epoch = position.epoch + 1;
-        let best = score.is_finite() && position.best.is_none_or(|best| score < best.score);
+        if !score.is_finite() {
+            // The last batch spoilt the weights; they must not get into a checkpoint.
+            return Err(self.diverged(epoch, batches, batches, score));
+        }
+        let best = position.best.is_none_or(|best| score < best.score);
         if best {
             position.best = Some(BestEpoch { epoch, score, validation_nll: nll });
             state.best = Some(network);
@@ -471,9 +423,7 @@ impl TrainingRun<'_> {
     ) -> Result<ProbVlm, TrainingError> {
         let options = self.options;
         let (Some(best), Some(network)) = (state.position.best, state.best) else {
-            return Err(TrainingError::Data(
-                "no epoch had a finite held-out score; try a lower learning rate".to_owned(),
-            ));
+            return Err(TrainingError::Data("no epoch was run".to_owned()));
         };
         let dim = self.training.dim();
         let config = ProbVlmConfig {

@@ -21,7 +21,8 @@ pub struct TrainingSummary {
     pub epochs: usize,
     /// The epoch whose weights were kept, from 1.
     pub best_epoch: usize,
-    /// Held-out negative log likelihood of the kept weights.
+    /// Held-out negative log likelihood of the kept weights, of the density that was trained.
+    /// (What the released preset predicts is that density clipped.)
     pub validation_nll: f64,
     pub baselines: Baselines,
     /// Standard deviation of the noise that inputs were trained with, given or found.
