@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::activation::exp;
 use super::gemm::{Output, PackedMatrix, ROW_BLOCK, Rows, multiply};
+use super::scratch::with_scratch;
 use super::simd::vectorised;
 
 /// Keys and values of R contexts of L positions, packed for products with queries.
@@ -65,20 +66,22 @@ impl Context {
                     .map(move |(block, out)| (row, row * per_row + block * ROW_BLOCK, out))
             })
             .collect();
-        blocks.into_par_iter().for_each_init(Vec::new, |scores, (row, first, out)| {
+        blocks.into_par_iter().for_each(|(row, first, out)| {
             let count = out.len() / channels;
             let length = self.values[row * self.heads].inner();
-            scores.resize(count * length, 0.0);
-            for head in 0..self.heads {
-                let index = row * self.heads + head;
-                let start = first * queries.stride + queries.first + head * size;
-                let rows = Rows { values: &queries.values[start..], stride: queries.stride, count };
-                multiply(rows, &self.keys[index], scores, length, Output::Overwrite);
-                softmax(scores, length, (size as f32).sqrt().recip());
-                let weights = Rows::dense(scores, length);
-                let out = &mut out[head * size..];
-                multiply(weights, &self.values[index], out, channels, Output::Overwrite);
-            }
+            with_scratch(count * length, |scores| {
+                for head in 0..self.heads {
+                    let index = row * self.heads + head;
+                    let start = first * queries.stride + queries.first + head * size;
+                    let rows =
+                        Rows { values: &queries.values[start..], stride: queries.stride, count };
+                    multiply(rows, &self.keys[index], scores, length, Output::Overwrite);
+                    softmax(scores, length, (size as f32).sqrt().recip());
+                    let weights = Rows::dense(scores, length);
+                    let out = &mut out[head * size..];
+                    multiply(weights, &self.values[index], out, channels, Output::Overwrite);
+                }
+            });
         });
         out
     }

@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Output, PackedMatrix, ROW_BLOCK, Rows, multiply};
+use super::scratch::with_scratch;
 use super::simd::{Vector, vectorised};
 
 const KERNEL: usize = 3;
@@ -47,20 +48,23 @@ impl Winograd {
             let (even, odd) = ((g[0] + g[2]) / 2.0, g[1] / 2.0);
             [g[0], even + odd, even - odd, g[2]]
         };
+        let mut transformed = vec![0.0; outputs * inputs * FREQUENCIES];
+        let kernels = weight.par_chunks_exact(KERNEL * KERNEL);
+        transformed.par_chunks_exact_mut(FREQUENCIES).zip(kernels).for_each(|(out, kernel)| {
+            let columns: [[f64; PATCH]; KERNEL] = std::array::from_fn(|x| {
+                transform(std::array::from_fn(|y| f64::from(kernel[y * KERNEL + x])))
+            });
+            for row in 0..PATCH {
+                let values = transform(columns.map(|column| column[row]));
+                for column in 0..PATCH {
+                    out[row * PATCH + column] = values[column] as f32;
+                }
+            }
+        });
+        let strides = [FREQUENCIES, inputs * FREQUENCIES];
         let frequencies = (0..FREQUENCIES)
             .into_par_iter()
-            .map(|frequency| {
-                let (row, column) = (frequency / PATCH, frequency % PATCH);
-                let mut matrix = vec![0.0; inputs * outputs];
-                for (i, kernel) in weight.as_chunks::<{ KERNEL * KERNEL }>().0.iter().enumerate() {
-                    let (output, input) = (i / inputs, i % inputs);
-                    let rows: [f64; KERNEL] = std::array::from_fn(|x| {
-                        transform(std::array::from_fn(|y| f64::from(kernel[y * KERNEL + x])))[row]
-                    });
-                    matrix[input * outputs + output] = transform(rows)[column] as f32;
-                }
-                PackedMatrix::pack(&matrix, [inputs, outputs], [outputs, 1])
-            })
+            .map(|f| PackedMatrix::pack(&transformed[f..], [inputs, outputs], strides))
             .collect();
         Self { outputs, frequencies, bias: bias.to_vec() }
     }
@@ -95,8 +99,14 @@ impl Winograd {
         let per_tile = FREQUENCIES * (self.inputs() + self.outputs);
         let tiles = (WORKING_SET / per_tile).clamp(*TILES.start(), *TILES.end());
         let per_task = tiles.div_ceil(per_strip);
-        strips.par_chunks_mut(per_task).for_each_init(Scratch::default, |scratch, strips| {
-            self.strips(x, per_strip, &biases, strips, mode, scratch);
+        strips.par_chunks_mut(per_task).for_each(|strips| {
+            let tiles = strips.len() * per_strip;
+            let sizes =
+                [self.inputs(), self.outputs].map(|channels| FREQUENCIES * tiles * channels);
+            with_scratch(sizes[0] + sizes[1], |scratch| {
+                let (patches, products) = scratch.split_at_mut(sizes[0]);
+                self.strips(x, per_strip, &biases, strips, mode, patches, products);
+            });
         });
     }
 
@@ -104,6 +114,7 @@ impl Winograd {
         self.frequencies[0].inner()
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn strips(
         &self,
         x: Image<'_>,
@@ -111,20 +122,16 @@ impl Winograd {
         biases: &[f32],
         strips: &mut [Strip<'_>],
         mode: Output,
-        scratch: &mut Scratch,
+        patches: &mut [f32],
+        products: &mut [f32],
     ) {
         let [_, _, width, inputs] = x.dims;
         let tiles = strips.len() * per_strip;
-        scratch.padding.resize(inputs, 0.0);
-        scratch.patches.resize(FREQUENCIES * tiles * inputs, 0.0);
-        scratch.products.resize(FREQUENCIES * tiles * self.outputs, 0.0);
-        let patches = &mut scratch.patches[..FREQUENCIES * tiles * inputs];
-        let products = &mut scratch.products[..FREQUENCIES * tiles * self.outputs];
-
+        let padding = vec![0.0; inputs];
         for (i, strip) in strips.iter().enumerate() {
             let position = [strip.image, TILE * strip.y];
             let at = i * per_strip * inputs;
-            to_frequencies(patches, at, tiles * inputs, x, position, &scratch.padding);
+            to_frequencies(patches, at, tiles * inputs, x, position, &padding);
         }
         for ((matrix, patches), products) in self
             .frequencies
@@ -151,17 +158,6 @@ struct Strip<'a> {
     /// Counted in tiles.
     y: usize,
     out: &'a mut [f32],
-}
-
-/// Memory that a thread uses again from task to task.
-#[derive(Default)]
-struct Scratch {
-    /// One pixel of zeros.
-    padding: Vec<f32>,
-    /// `[FREQUENCIES, tiles, in]`.
-    patches: Vec<f32>,
-    /// `[FREQUENCIES, tiles, out]`.
-    products: Vec<f32>,
 }
 
 vectorised! {
@@ -192,15 +188,22 @@ vectorised! {
             let at = at + tile * channels;
             assert!(padding.len() >= channels);
             assert!(out.len() >= (FREQUENCIES - 1) * stride + at + channels);
-            let whole = channels - channels % V::LANES;
             // SAFETY: all pixels have `channels` numbers, and `out` has as many from `at` on in
             // every frequency.
             unsafe {
-                for c in (0..whole).step_by(V::LANES) {
-                    transform_patch::<V>(&patch, c, out.as_mut_ptr().add(at + c), stride);
+                let out = out.as_mut_ptr().add(at);
+                let mut c = 0;
+                while c + V::LANES <= channels {
+                    transform_patch::<V>(&patch, c, out.add(c), stride);
+                    c += V::LANES;
                 }
-                for c in whole..channels {
-                    transform_patch::<f32>(&patch, c, out.as_mut_ptr().add(at + c), stride);
+                while c + V::Half::LANES <= channels {
+                    transform_patch::<V::Half>(&patch, c, out.add(c), stride);
+                    c += V::Half::LANES;
+                }
+                while c < channels {
+                    transform_patch::<f32>(&patch, c, out.add(c), stride);
+                    c += 1;
                 }
             }
         }
@@ -268,20 +271,28 @@ vectorised! {
             let at = at + tile * channels;
             let size = [rows, TILE.min(width - TILE * tile)];
             assert!(products.len() >= (FREQUENCIES - 1) * stride + at + channels);
-            let whole = channels - channels % V::LANES;
             // SAFETY: every frequency has `channels` numbers from `at` on, and so has every pixel
             // of the tile that lies in `out`, `size` of them.
             unsafe {
                 let from = products.as_ptr().add(at);
                 let to = out.as_mut_ptr().add(TILE * tile * channels);
-                for c in (0..whole).step_by(V::LANES) {
-                    let bias = V::load(bias.as_ptr().add(c));
-                    let pixels = transform_tile::<V>(from.add(c), stride, bias);
-                    store_tile(pixels, to.add(c), [row, channels], size, mode);
+                let bias = bias.as_ptr();
+                let strides = [row, channels];
+                let mut c = 0;
+                while c + V::LANES <= channels {
+                    let pixels = transform_tile(from.add(c), stride, V::load(bias.add(c)));
+                    store_tile(pixels, to.add(c), strides, size, mode);
+                    c += V::LANES;
                 }
-                for c in whole..channels {
-                    let pixels = transform_tile::<f32>(from.add(c), stride, bias[c]);
-                    store_tile(pixels, to.add(c), [row, channels], size, mode);
+                while c + V::Half::LANES <= channels {
+                    let pixels = transform_tile(from.add(c), stride, V::Half::load(bias.add(c)));
+                    store_tile(pixels, to.add(c), strides, size, mode);
+                    c += V::Half::LANES;
+                }
+                while c < channels {
+                    let pixels = transform_tile(from.add(c), stride, f32::load(bias.add(c)));
+                    store_tile(pixels, to.add(c), strides, size, mode);
+                    c += 1;
                 }
             }
         }
@@ -386,21 +397,22 @@ impl Strided {
         let patch = self.matrix.inner();
         let mut out = vec![0.0; batch * height * width * self.outputs()];
         let task = ROW_BLOCK * self.outputs();
-        out.par_chunks_mut(task).enumerate().for_each_init(Vec::new, |patches, (block, out)| {
+        out.par_chunks_mut(task).enumerate().for_each(|(block, out)| {
             let pixels = out.len() / self.outputs();
-            patches.resize(pixels * patch, 0.0);
-            for (i, patch) in patches.chunks_exact_mut(patch).enumerate() {
-                let pixel = block * ROW_BLOCK + i;
-                let (image, y) = (pixel / width / height, pixel / width % height);
-                self.gather(x, image, 2 * y, 2 * (pixel % width), before, patch);
-            }
-            multiply(
-                Rows::dense(patches, patch),
-                &self.matrix,
-                out,
-                self.outputs(),
-                Output::Overwrite,
-            );
+            with_scratch(pixels * patch, |patches| {
+                for (i, patch) in patches.chunks_exact_mut(patch).enumerate() {
+                    let pixel = block * ROW_BLOCK + i;
+                    let (image, y) = (pixel / width / height, pixel / width % height);
+                    self.gather(x, image, 2 * y, 2 * (pixel % width), before, patch);
+                }
+                multiply(
+                    Rows::dense(patches, patch),
+                    &self.matrix,
+                    out,
+                    self.outputs(),
+                    Output::Overwrite,
+                );
+            });
         });
         out
     }

@@ -15,6 +15,7 @@ pub mod attention;
 pub mod conv;
 pub mod gemm;
 pub mod norm;
+pub mod scratch;
 mod simd;
 
 /// Elements that one task of an element-wise kernel works on.

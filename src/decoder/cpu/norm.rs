@@ -6,6 +6,9 @@ use super::TASK;
 use super::activation::silu;
 use super::simd::vectorised;
 
+/// Lanes of the widest vector.
+const LANES: usize = 16;
+
 /// What follows the normalisation of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
@@ -29,30 +32,31 @@ impl GroupNorm {
     pub fn forward(&self, x: &[f32], pixels: usize, then: Then) -> Vec<f32> {
         let channels = self.gamma.len();
         let image = pixels * channels;
-        // Whole pixels, so that a task sees whole groups.
-        let task = (TASK / channels).max(1) * channels;
+        // Per-channel vectors are repeated to a multiple of the widest vector.
+        let period = channels * (LANES / gcd(channels, LANES));
+        let task = TASK.next_multiple_of(period);
         let tasks: Vec<(usize, &[f32])> = x
             .chunks_exact(image)
             .enumerate()
             .flat_map(|(image, values)| values.chunks(task).map(move |part| (image, part)))
             .collect();
 
-        let zero = vec![0.0; channels];
+        let zero = vec![0.0; period];
         let sums: Vec<Vec<f32>> = tasks
             .par_iter()
             .map(|(_, part)| {
-                let mut sums = vec![0.0; channels];
+                let mut sums = vec![0.0; period];
                 add_deviations(&mut sums, part, &zero);
                 sums
             })
             .collect();
         let means = self.per_group(&tasks, &sums, x.len() / image, pixels);
-        let shifts: Vec<Vec<f32>> = means.iter().map(|means| self.spread(means)).collect();
+        let shifts: Vec<Vec<f32>> = means.iter().map(|means| self.spread(means, period)).collect();
 
         let sums: Vec<Vec<f32>> = tasks
             .par_iter()
             .map(|&(image, part)| {
-                let mut sums = vec![0.0; channels];
+                let mut sums = vec![0.0; period];
                 add_squared_deviations(&mut sums, part, &shifts[image]);
                 sums
             })
@@ -70,8 +74,8 @@ impl GroupNorm {
                 };
                 let shift = |c: usize| f64::from(self.beta[c]) - means[c / size] * scale(c);
                 (
-                    (0..channels).map(|c| scale(c) as f32).collect(),
-                    (0..channels).map(|c| shift(c) as f32).collect(),
+                    (0..period).map(|i| scale(i % channels) as f32).collect(),
+                    (0..period).map(|i| shift(i % channels) as f32).collect(),
                 )
             })
             .collect();
@@ -98,11 +102,12 @@ impl GroupNorm {
         images: usize,
         pixels: usize,
     ) -> Vec<Vec<f64>> {
-        let size = self.gamma.len() / self.groups;
+        let channels = self.gamma.len();
+        let size = channels / self.groups;
         let mut groups = vec![vec![0.0; self.groups]; images];
         for ((image, _), sums) in tasks.iter().zip(sums) {
-            for (group, sums) in groups[*image].iter_mut().zip(sums.chunks_exact(size)) {
-                *group += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+            for (i, &sum) in sums.iter().enumerate() {
+                groups[*image][i % channels / size] += f64::from(sum);
             }
         }
         let count = (pixels * size) as f64;
@@ -110,19 +115,23 @@ impl GroupNorm {
         groups
     }
 
-    fn spread(&self, groups: &[f64]) -> Vec<f32> {
-        let size = self.gamma.len() / self.groups;
-        groups.iter().flat_map(|&value| std::iter::repeat_n(value as f32, size)).collect()
+    fn spread(&self, groups: &[f64], period: usize) -> Vec<f32> {
+        let channels = self.gamma.len();
+        let size = channels / self.groups;
+        (0..period).map(|i| groups[i % channels / size] as f32).collect()
     }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 vectorised! {
     fn add_deviations(sums: &mut [f32], x: &[f32], centre: &[f32]) {
-        let channels = sums.len();
-        let centre = &centre[..channels];
-        for pixel in x.chunks_exact(channels) {
-            for c in 0..channels {
-                sums[c] += pixel[c] - centre[c];
+        for x in x.chunks(sums.len()) {
+            let (sums, centre) = (&mut sums[..x.len()], &centre[..x.len()]);
+            for i in 0..x.len() {
+                sums[i] += x[i] - centre[i];
             }
         }
     }
@@ -130,12 +139,11 @@ vectorised! {
 
 vectorised! {
     fn add_squared_deviations(sums: &mut [f32], x: &[f32], centre: &[f32]) {
-        let channels = sums.len();
-        let centre = &centre[..channels];
-        for pixel in x.chunks_exact(channels) {
-            for c in 0..channels {
-                let deviation = pixel[c] - centre[c];
-                sums[c] += deviation * deviation;
+        for x in x.chunks(sums.len()) {
+            let (sums, centre) = (&mut sums[..x.len()], &centre[..x.len()]);
+            for i in 0..x.len() {
+                let deviation = x[i] - centre[i];
+                sums[i] += deviation * deviation;
             }
         }
     }
@@ -143,11 +151,10 @@ vectorised! {
 
 vectorised! {
     fn scale_shift(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
-        let channels = scale.len();
-        let shift = &shift[..channels];
-        for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-            for c in 0..channels {
-                out[c] = x[c] * scale[c] + shift[c];
+        for (out, x) in out.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
+            let (scale, shift) = (&scale[..x.len()], &shift[..x.len()]);
+            for i in 0..x.len() {
+                out[i] = x[i] * scale[i] + shift[i];
             }
         }
     }
@@ -155,11 +162,10 @@ vectorised! {
 
 vectorised! {
     fn scale_shift_silu(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
-        let channels = scale.len();
-        let shift = &shift[..channels];
-        for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-            for c in 0..channels {
-                out[c] = silu(x[c] * scale[c] + shift[c]);
+        for (out, x) in out.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
+            let (scale, shift) = (&scale[..x.len()], &shift[..x.len()]);
+            for i in 0..x.len() {
+                out[i] = silu(x[i] * scale[i] + shift[i]);
             }
         }
     }
@@ -185,7 +191,6 @@ vectorised! {
 /// by itself.
 #[inline(always)]
 fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
-    const LANES: usize = 16;
     let mut sums = [0f32; LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {

@@ -36,6 +36,8 @@ impl Isa {
 /// inlined into a function that enables the instructions of the type.
 pub trait Vector: Copy {
     const LANES: usize;
+    /// Half as wide, or a single number after that.
+    type Half: Vector;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn splat(value: f32) -> Self;
@@ -47,6 +49,7 @@ pub trait Vector: Copy {
 
 impl Vector for f32 {
     const LANES: usize = 1;
+    type Half = f32;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
@@ -89,11 +92,12 @@ mod x86 {
     use super::Vector;
 
     macro_rules! vector {
-        ($type:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
+        ($type:ty, $half:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
          $sub:ident, $mul_add:ident) => {
             // SAFETY of all calls: by the contract of the trait.
             impl Vector for $type {
                 const LANES: usize = $lanes;
+                type Half = $half;
 
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
@@ -130,6 +134,7 @@ mod x86 {
 
     vector!(
         __m256,
+        f32,
         8,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
@@ -140,6 +145,7 @@ mod x86 {
     );
     vector!(
         __m512,
+        __m256,
         16,
         _mm512_loadu_ps,
         _mm512_storeu_ps,

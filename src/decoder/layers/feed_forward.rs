@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{FeatureMap, Linear, Scope};
 use crate::decoder::cpu::activation::geglu;
 use crate::decoder::cpu::gemm::{Output, ROW_BLOCK, Rows, multiply};
+use crate::decoder::cpu::scratch::with_scratch;
 use crate::decoder::model_error::ModelError;
 
 /// The network is this much wider than its input.
@@ -36,16 +37,16 @@ impl FeedForward {
             let (x, mut sum) = (x.into_host(), residual.into_host());
             let task = ROW_BLOCK * channels;
             // Block by block, because the inner activations fit the cache but not all at once.
-            sum.values_mut().par_chunks_mut(task).zip(x.values.par_chunks(task)).for_each_init(
-                Vec::new,
-                |both, (sum, x)| {
+            sum.values_mut().par_chunks_mut(task).zip(x.values.par_chunks(task)).for_each(
+                |(sum, x)| {
                     let rows = x.len() / channels;
-                    both.resize(rows * 2 * inner, 0.0);
-                    let x = Rows::dense(x, channels);
-                    multiply(x, proj_in, both, 2 * inner, Output::Overwrite);
-                    geglu(both, inner);
-                    let gated = Rows { values: both, stride: 2 * inner, count: rows };
-                    multiply(gated, proj_out, sum, channels, Output::Add);
+                    with_scratch(rows * 2 * inner, |both| {
+                        let x = Rows::dense(x, channels);
+                        multiply(x, proj_in, both, 2 * inner, Output::Overwrite);
+                        geglu(both, inner);
+                        let gated = Rows { values: both, stride: 2 * inner, count: rows };
+                        multiply(gated, proj_out, sum, channels, Output::Add);
+                    });
                 },
             );
             return FeatureMap::Host(sum);
