@@ -67,6 +67,7 @@ vectorised! {
     pub fn geglu(x: &mut [f32], inner: usize) {
         for row in x.chunks_exact_mut(2 * inner) {
             let (values, gates) = row.split_at_mut(inner);
+            let gates = &gates[..inner];
             for i in 0..inner {
                 values[i] *= gelu(gates[i]);
             }

@@ -101,11 +101,11 @@ impl Winograd {
         let per_task = tiles.div_ceil(per_strip);
         strips.par_chunks_mut(per_task).for_each(|strips| {
             let tiles = strips.len() * per_strip;
-            let sizes =
-                [self.inputs(), self.outputs].map(|channels| FREQUENCIES * tiles * channels);
-            with_scratch(sizes[0] + sizes[1], |scratch| {
-                let (patches, products) = scratch.split_at_mut(sizes[0]);
-                self.strips(x, per_strip, &biases, strips, mode, patches, products);
+            let size = |channels| FREQUENCIES * frequency_stride(tiles, channels);
+            let (patches, products) = (size(self.inputs()), size(self.outputs));
+            with_scratch(patches + products, |scratch| {
+                let (patches, products) = scratch.split_at_mut(patches);
+                self.strips(x, tiles, &biases, strips, mode, patches, products);
             });
         });
     }
@@ -118,7 +118,7 @@ impl Winograd {
     fn strips(
         &self,
         x: Image<'_>,
-        per_strip: usize,
+        tiles: usize,
         biases: &[f32],
         strips: &mut [Strip<'_>],
         mode: Output,
@@ -126,30 +126,38 @@ impl Winograd {
         products: &mut [f32],
     ) {
         let [_, _, width, inputs] = x.dims;
-        let tiles = strips.len() * per_strip;
         let padding = vec![0.0; inputs];
+        let per_strip = tiles / strips.len();
+        let [stride_in, stride_out] =
+            [inputs, self.outputs].map(|channels| frequency_stride(tiles, channels));
         for (i, strip) in strips.iter().enumerate() {
             let position = [strip.image, TILE * strip.y];
             let at = i * per_strip * inputs;
-            to_frequencies(patches, at, tiles * inputs, x, position, &padding);
+            to_frequencies(patches, at, stride_in, x, position, &padding);
         }
         for ((matrix, patches), products) in self
             .frequencies
             .iter()
-            .zip(patches.chunks_exact(tiles * inputs))
-            .zip(products.chunks_exact_mut(tiles * self.outputs))
+            .zip(patches.chunks_exact(stride_in))
+            .zip(products.chunks_exact_mut(stride_out))
         {
-            let rows = Rows::dense(patches, inputs);
+            let rows = Rows { values: patches, stride: inputs, count: tiles };
             multiply(rows, matrix, products, self.outputs, Output::Overwrite);
         }
         let images = biases.len() / self.outputs;
         for (i, strip) in strips.iter_mut().enumerate() {
             let bias = &biases[strip.image % images * self.outputs..][..self.outputs];
             let at = i * per_strip * self.outputs;
-            let stride = tiles * self.outputs;
-            from_frequencies(products, at, stride, bias, strip.out, width, mode);
+            from_frequencies(products, at, stride_out, bias, strip.out, width, mode);
         }
     }
+}
+
+/// Distance between the frequencies of a block of tiles: a cache line more than they take, since
+/// lines at a distance of a power of two push each other out of the cache.
+fn frequency_stride(tiles: usize, channels: usize) -> usize {
+    const CACHE_LINE: usize = 64 / size_of::<f32>();
+    (tiles * channels).next_multiple_of(CACHE_LINE) + CACHE_LINE
 }
 
 /// A row of tiles, and the one or two rows of output pixels that it covers.

@@ -152,8 +152,10 @@ vectorised! {
 vectorised! {
     fn scale_shift(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
         for (out, x) in out.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
-            let (scale, shift) = (&scale[..x.len()], &shift[..x.len()]);
-            for i in 0..x.len() {
+            let n = x.len().min(out.len());
+            let (out, x) = (&mut out[..n], &x[..n]);
+            let (scale, shift) = (&scale[..n], &shift[..n]);
+            for i in 0..n {
                 out[i] = x[i] * scale[i] + shift[i];
             }
         }
@@ -163,8 +165,10 @@ vectorised! {
 vectorised! {
     fn scale_shift_silu(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
         for (out, x) in out.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
-            let (scale, shift) = (&scale[..x.len()], &shift[..x.len()]);
-            for i in 0..x.len() {
+            let n = x.len().min(out.len());
+            let (out, x) = (&mut out[..n], &x[..n]);
+            let (scale, shift) = (&scale[..n], &shift[..n]);
+            for i in 0..n {
                 out[i] = silu(x[i] * scale[i] + shift[i]);
             }
         }
@@ -177,6 +181,7 @@ vectorised! {
         let channels = gamma.len();
         let beta = &beta[..channels];
         for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            let (out, x) = (&mut out[..channels], &x[..channels]);
             let mean = (sum_of(x, |x| x) / channels as f64) as f32;
             let variance = sum_of(x, |x| (x - mean) * (x - mean)) / channels as f64;
             let scale = (variance + epsilon).sqrt().recip() as f32;
