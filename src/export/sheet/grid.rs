@@ -49,12 +49,15 @@ impl Layout {
             return;
         }
         let noise = if result.recipe.decoding.independent_noise {
-            "every tile has its own decoder noise"
+            "each has its own decoder noise"
         } else {
-            "same decoder noise for all: what differs is the embedding"
+            "same decoder noise for all"
         };
+        let searched = result.retrieval.is_some() && self.caption_lines > 1;
+        let below = if searched { "; below each, cosine and name of its best match" } else { "" };
+        let noise = format!("{noise}{below}");
         let area = Area::new(x, y, self.width(), HEADING_HEIGHT);
-        heading(canvas, &format!("{} draws, likeliest first", self.tiles), noise, area);
+        heading(canvas, &format!("{} draws, likeliest first", self.tiles), &noise, area);
         for (place, index) in result.by_likelihood().into_iter().enumerate() {
             let (column, row) = (place as u32 % self.columns, place as u32 / self.columns);
             let left = x + column * (self.tile + self.gap);
