@@ -12,13 +12,16 @@
 //! ```
 
 pub mod adapter;
+pub mod cli;
 pub mod decoder;
 pub mod distribution;
 pub mod encoder;
 pub mod evaluation;
+pub mod export;
 pub mod files;
 pub mod gallery;
 pub mod model;
 pub mod query;
 pub mod random;
+pub mod session;
 pub mod verify;

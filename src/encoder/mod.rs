@@ -1,6 +1,16 @@
 //! Frozen encoders: text and images in, embeddings of one shared space out.
 //!
 //! Every encoder is read from a Hugging Face folder and is driven by its config files alone.
+//! Nothing here knows where a query came from or what its embedding is used for.
+
+pub mod clip;
+mod error;
+pub mod preprocess;
+pub mod resample;
+pub mod tokenizer;
+
+pub use clip::ClipEncoder;
+pub use error::EncoderError;
 
 /// Which side of a vision-language model an embedding comes from, or is meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -37,6 +47,14 @@ impl Embedding {
     /// Euclidean norm, accumulated in f64.
     pub fn norm(&self) -> f64 {
         norm(&self.values)
+    }
+
+    /// Cosine of the angle to another embedding, -1 to 1; 0 where one of them is zero.
+    pub fn cosine(&self, other: &Embedding) -> f64 {
+        let products = self.values.iter().zip(&other.values);
+        let dot: f64 = products.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let norms = self.norm() * other.norm();
+        if norms > 0.0 { dot / norms } else { 0.0 }
     }
 
     /// The embedding scaled to unit length; a zero vector stays zero.

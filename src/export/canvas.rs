@@ -4,18 +4,22 @@ use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
-/// Colours of a sheet. Blue and orange stay apart for every kind of colour vision.
+/// Colours of a sheet. Aleatoric and epistemic differ in lightness too, so that they survive grey
+/// print and every kind of colour vision; text keeps a contrast of at least 4.5 on the paper.
 pub mod colour {
     use image::Rgb;
 
-    pub const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
-    pub const PANEL: Rgb<u8> = Rgb([244, 245, 247]);
-    pub const LINE: Rgb<u8> = Rgb([208, 212, 218]);
-    pub const TEXT: Rgb<u8> = Rgb([28, 32, 38]);
-    pub const WEAK_TEXT: Rgb<u8> = Rgb([98, 106, 118]);
-    pub const ALEATORIC: Rgb<u8> = Rgb([64, 121, 184]);
-    pub const EPISTEMIC: Rgb<u8> = Rgb([230, 140, 48]);
-    pub const ACCENT: Rgb<u8> = Rgb([34, 94, 168]);
+    pub const PAPER: Rgb<u8> = Rgb([0xff, 0xff, 0xff]);
+    pub const PANEL: Rgb<u8> = Rgb([0xf6, 0xf7, 0xf9]);
+    pub const LINE: Rgb<u8> = Rgb([0xd5, 0xda, 0xe1]);
+    pub const STRONG_TEXT: Rgb<u8> = Rgb([0x0f, 0x13, 0x18]);
+    pub const TEXT: Rgb<u8> = Rgb([0x2b, 0x31, 0x3a]);
+    pub const MUTED_TEXT: Rgb<u8> = Rgb([0x5d, 0x66, 0x73]);
+    pub const ALEATORIC: Rgb<u8> = Rgb([0xd9, 0x8a, 0x1f]);
+    pub const EPISTEMIC: Rgb<u8> = Rgb([0x0b, 0x4f, 0x9e]);
+    pub const SAMPLES: Rgb<u8> = Rgb([0xb0, 0x31, 0x7a]);
+    pub const SAMPLES_SOFT: Rgb<u8> = Rgb([0xe6, 0xbf, 0xd6]);
+    pub const ACCENT: Rgb<u8> = Rgb([0x0b, 0x5f, 0xcc]);
 }
 
 /// RGB pixels with a font.
@@ -87,7 +91,8 @@ impl Canvas {
         if w == 0 || h == 0 {
             return;
         }
-        let scale = (f64::from(area.width) / f64::from(w)).min(f64::from(area.height) / f64::from(h));
+        let scale =
+            (f64::from(area.width) / f64::from(w)).min(f64::from(area.height) / f64::from(h));
         let width = ((f64::from(w) * scale).round() as u32).clamp(1, area.width);
         let height = ((f64::from(h) * scale).round() as u32).clamp(1, area.height);
         let x = i64::from(area.x + (area.width - width) / 2);

@@ -44,10 +44,8 @@ pub fn write_sheet(path: &Path, image: &RgbImage, metadata: &Value) -> Result<()
         let mut encoder = png::Encoder::new(file, image.width(), image.height());
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        encoder.add_text_chunk(
-            "Software".to_owned(),
-            format!("Haze {}", env!("CARGO_PKG_VERSION")),
-        )?;
+        encoder
+            .add_text_chunk("Software".to_owned(), format!("Haze {}", env!("CARGO_PKG_VERSION")))?;
         encoder.add_itxt_chunk(KEYWORD.to_owned(), metadata.to_string())?;
         let mut writer = encoder.write_header()?;
         writer.write_image_data(image.as_raw())?;
@@ -63,9 +61,7 @@ pub fn write_sheet(path: &Path, image: &RgbImage, metadata: &Value) -> Result<()
 pub fn write_png(path: &Path, image: &RgbImage) -> Result<(), FileError> {
     write_atomic(path, |file| {
         let mut bytes = Cursor::new(Vec::new());
-        image
-            .write_to(&mut bytes, image::ImageFormat::Png)
-            .map_err(std::io::Error::other)?;
+        image.write_to(&mut bytes, image::ImageFormat::Png).map_err(std::io::Error::other)?;
         file.write_all(bytes.get_ref())
     })
 }

@@ -150,8 +150,7 @@ impl ComputeDevice {
             "dx12" => WgpuBackend::Dx12,
             _ => WgpuBackend::Auto,
         };
-        let options =
-            Device::wgpu_options().device_kind(adapter.device_kind()).graphics_api(api);
+        let options = Device::wgpu_options().device_kind(adapter.device_kind()).graphics_api(api);
         // Drivers make the runtime panic as often as they make it return an error.
         let device = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| options.init()))
             .map_err(|_| error("its driver failed while the device was opened".to_owned()))?

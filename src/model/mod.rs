@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod device;
+pub mod inspect;
 pub mod weights;

@@ -218,7 +218,8 @@ fn open_pytorch(path: &Path) -> Result<Vec<PackTensor>, WeightsError> {
     let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
     // The reader reports a missing file less clearly than the system does.
     drop(map_readonly(path, "a PyTorch state dict")?);
-    let reader = burn::store::pytorch::PytorchReader::new(path).map_err(|e| format(e.to_string()))?;
+    let reader =
+        burn::store::pytorch::PytorchReader::new(path).map_err(|e| format(e.to_string()))?;
     let mut tensors = Vec::new();
     for key in reader.keys() {
         let Some(tensor) = reader.get(&key) else { continue };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::adapter::AdapterError;
+use crate::adapter::training::TrainingError;
 use crate::decoder::DecodeError;
 use crate::distribution::DistributionError;
 use crate::encoder::EncoderError;
@@ -21,6 +22,8 @@ pub enum SessionError {
     Encoder(#[from] EncoderError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Training(#[from] TrainingError),
     #[error(transparent)]
     Distribution(#[from] DistributionError),
     #[error(transparent)]
@@ -47,14 +50,32 @@ pub enum SessionError {
         path.display(), assets.display()
     )]
     NotFound { what: &'static str, path: PathBuf, assets: PathBuf },
+    #[error(
+        "the bundle {} has no adapter for {what}; train one with haze train, or name one with \
+         --adapter",
+        bundle.display()
+    )]
+    NoAdapter { bundle: PathBuf, what: String },
+    #[error("no place for a cache on this system; set HAZE_CACHE to a writable folder")]
+    NoCache,
     #[error("{0}")]
     Mismatch(String),
-    #[error("{}: {reason}", path.display())]
-    Output { path: PathBuf, reason: String },
     #[error("cancelled")]
     Cancelled,
     #[error("an internal error ended the job: {0}; please report it with the command you ran")]
     Panic(String),
+}
+
+impl SessionError {
+    /// True when the job ended because it was asked to.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            SessionError::Cancelled => true,
+            SessionError::Decode(error) => matches!(error, DecodeError::Cancelled),
+            SessionError::Gallery(error) => matches!(error, GalleryError::Cancelled),
+            _ => false,
+        }
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

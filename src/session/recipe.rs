@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
 use crate::decoder::SchedulerKind;
+use crate::encoder::Modality;
 use crate::model::config::read_json;
 
 /// Version of the recipe format; raised when a field changes its meaning.
@@ -16,6 +17,8 @@ pub const RECIPE_SCHEMA: u32 = 1;
 
 /// Upper bound on samples per query, far above what a person can look at.
 pub const MAX_SAMPLES: usize = 4096;
+/// Upper bound on draws behind the statistics.
+pub const MAX_DRAWS: usize = 100_000;
 /// Upper bound on dropout passes.
 pub const MAX_DROPOUT_PASSES: usize = 1000;
 /// Upper bound on listed retrieval results.
@@ -54,10 +57,27 @@ pub struct Models {
     pub adapter: ModelRef,
     /// Carries samples from the adapter's space to the decoder's image space, when they differ.
     pub bridge: Bridge,
+    /// The fitted map of a `linear-map` or `mean-shift` bridge.
+    pub bridge_model: Option<ModelRef>,
     /// None: nothing was decoded.
     pub decoder: Option<ModelRef>,
     /// None: nothing was searched.
     pub gallery: Option<ModelRef>,
+}
+
+impl Models {
+    /// The models that are used, by their role.
+    pub fn named(&self) -> Vec<(&'static str, &ModelRef)> {
+        let decoder = self.decoder.iter().map(|m| ("decoder", m));
+        let gallery = self.gallery.iter().map(|m| ("gallery", m));
+        let bridge = self.bridge_model.iter().map(|m| ("bridge", m));
+        [("encoder", &self.encoder), ("adapter", &self.adapter)]
+            .into_iter()
+            .chain(bridge)
+            .chain(decoder)
+            .chain(gallery)
+            .collect()
+    }
 }
 
 /// A model or gallery folder.
@@ -75,6 +95,32 @@ impl ModelRef {
     /// A reference by path, whose hash is not known yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), hash: String::new() }
+    }
+}
+
+impl RecipeQuery {
+    /// An image file whose pixels are not known yet.
+    pub fn image(path: &Path) -> Self {
+        RecipeQuery::Image { path: path.to_owned(), pixels: String::new() }
+    }
+
+    /// One line for people: the text itself, or the file name of the image.
+    pub fn title(&self) -> String {
+        match self {
+            RecipeQuery::Text(text) => text.clone(),
+            RecipeQuery::Image { path, .. } => match path.file_name() {
+                Some(name) => name.to_string_lossy().into_owned(),
+                None => path.display().to_string(),
+            },
+        }
+    }
+
+    /// Which tower of the encoder the query goes through.
+    pub fn modality(&self) -> Modality {
+        match self {
+            RecipeQuery::Text(_) => Modality::Text,
+            RecipeQuery::Image { .. } => Modality::Image,
+        }
     }
 }
 
@@ -122,13 +168,22 @@ impl std::str::FromStr for Bridge {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Number of embeddings drawn.
+    /// Number of embeddings that are decoded and written out.
     pub samples: usize,
+    /// Number of embeddings behind every probability, rank interval and typicality; the decoded
+    /// samples are the first of them. Drawing is cheap next to decoding.
+    pub draws: usize,
     /// Scales the deviation of every sample from the mean; 1 draws from the distribution itself.
     pub temperature: f64,
     pub seed: u64,
     /// Dropout passes behind the epistemic uncertainty.
     pub dropout_passes: usize,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { samples: 16, draws: 1000, temperature: 1.0, seed: 0, dropout_passes: 100 }
+    }
 }
 
 /// How samples are decoded to images.
@@ -146,6 +201,19 @@ pub struct Decoding {
     pub prompt: String,
 }
 
+impl Default for Decoding {
+    fn default() -> Self {
+        Self {
+            scheduler: None,
+            steps: 20,
+            guidance_scale: 5.0,
+            noise_level: 0,
+            independent_noise: false,
+            prompt: String::new(),
+        }
+    }
+}
+
 /// What is listed of the retrieval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,7 +222,26 @@ pub struct Retrieval {
     pub top_k: usize,
 }
 
+impl Default for Retrieval {
+    fn default() -> Self {
+        Self { top_k: 10 }
+    }
+}
+
 impl Recipe {
+    /// A recipe with default numbers.
+    pub fn new(query: RecipeQuery, models: Models) -> Self {
+        Self {
+            schema: RECIPE_SCHEMA,
+            haze: env!("CARGO_PKG_VERSION").to_owned(),
+            query,
+            models,
+            sampling: Sampling::default(),
+            decoding: Decoding::default(),
+            retrieval: Retrieval::default(),
+        }
+    }
+
     /// Reads a recipe file.
     ///
     /// # Errors
@@ -192,8 +279,9 @@ impl Recipe {
     /// # Errors
     /// Names the first option out of range, its value and the range.
     pub fn validate(&self) -> Result<(), SessionError> {
-        let Sampling { samples, temperature, dropout_passes, .. } = self.sampling;
+        let Sampling { samples, draws, temperature, dropout_passes, .. } = self.sampling;
         within("samples", samples, 1..=MAX_SAMPLES)?;
+        within("draws", draws, 1..=MAX_DRAWS)?;
         within("dropout passes", dropout_passes, 0..=MAX_DROPOUT_PASSES)?;
         within("top k", self.retrieval.top_k, 1..=MAX_TOP_K)?;
         within("steps", self.decoding.steps, 1..=1000)?;

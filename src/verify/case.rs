@@ -181,8 +181,7 @@ impl Case {
         shape: &[usize],
         got: Vec<f64>,
     ) -> Result<(), CaseError> {
-        let expectation: Expectation =
-            serde_json::from_value(self.json["expected"][name].clone())?;
+        let expectation: Expectation = serde_json::from_value(self.json["expected"][name].clone())?;
         let expected = self.expected(name)?;
         let comparison = compare(name, expected, shape, &got, &expectation);
         self.comparisons.push(comparison);

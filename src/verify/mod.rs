@@ -15,6 +15,7 @@ mod unclip;
 mod unet;
 mod vae;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -80,14 +81,15 @@ pub fn find_cases(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Runs every case at or below `root` and hands each report to `on_report` as it comes.
+/// Runs every case at or below `root` and hands each report to `on_report` as it comes; `Break`
+/// stops after that case.
 ///
 /// # Errors
 /// When the folders cannot be listed.
 pub fn verify_folder(
     root: &Path,
     device: &Device,
-    mut on_report: impl FnMut(&CaseReport),
+    mut on_report: impl FnMut(&CaseReport) -> ControlFlow<()>,
 ) -> std::io::Result<Vec<CaseReport>> {
     let mut reports = Vec::new();
     for folder in find_cases(root)? {
@@ -97,8 +99,11 @@ pub fn verify_folder(
             name => name.into_owned(),
         };
         let report = CaseReport { name, outcome: verify_case(&folder, device) };
-        on_report(&report);
+        let flow = on_report(&report);
         reports.push(report);
+        if flow.is_break() {
+            break;
+        }
     }
     Ok(reports)
 }
@@ -134,5 +139,71 @@ pub fn verify_case(folder: &Path, device: &Device) -> Outcome {
                 .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
             Outcome::Broken(format!("panicked: {}", text.unwrap_or_default()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device::ComputeDevice;
+
+    fn all_pass(cases: &str) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(cases);
+        let device = ComputeDevice::cpu().device;
+        let reports = verify_folder(&root, &device, |report| {
+            println!("{}: worst {:?}", report.name, report.worst());
+            ControlFlow::Continue(())
+        });
+        let reports = reports.unwrap();
+        assert!(!reports.is_empty());
+        for report in &reports {
+            assert!(report.passed(), "{report:#?}");
+        }
+    }
+
+    #[test]
+    fn the_towers_and_the_tokenizer_agree_with_transformers() {
+        all_pass("clip");
+    }
+
+    #[test]
+    fn preprocessing_equals_pillow_bit_for_bit() {
+        all_pass("clip_preprocess");
+    }
+
+    #[test]
+    fn the_adapter_agrees_with_the_authors_network_and_loss() {
+        all_pass("probvlm/adapter");
+    }
+
+    #[test]
+    fn densities_and_distances_agree_with_scipy() {
+        all_pass("probvlm/ggd");
+        all_pass("probvlm/distances");
+    }
+
+    #[test]
+    fn rankings_and_metrics_agree_with_exact_arithmetic() {
+        all_pass("retrieval");
+    }
+
+    #[test]
+    fn schedulers_agree_with_diffusers() {
+        all_pass("schedulers");
+    }
+
+    #[test]
+    fn the_unet_agrees_with_diffusers() {
+        all_pass("unet");
+    }
+
+    #[test]
+    fn the_vae_agrees_with_diffusers() {
+        all_pass("vae");
+    }
+
+    #[test]
+    fn the_pipeline_agrees_with_diffusers() {
+        all_pass("unclip_image");
     }
 }

@@ -66,21 +66,3 @@ pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::model::device::ComputeDevice;
-    use crate::verify::verify_folder;
-
-    #[test]
-    fn the_unet_agrees_with_diffusers() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/unet");
-        let device = ComputeDevice::cpu().device;
-        let reports = verify_folder(root.as_ref(), &device, |_| {}).unwrap();
-        assert!(!reports.is_empty());
-        for report in &reports {
-            println!("{}: {:?}", report.name, report.worst());
-            assert!(report.passed(), "{report:#?}");
-        }
-    }
-}

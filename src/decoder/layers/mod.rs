@@ -23,7 +23,7 @@ pub use feed_forward::FeedForward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use resnet::{Resnet, ResnetOptions};
-pub use weights::{Scope, WeightFile};
+pub use weights::{Scope, WeightFile, weight_file};
 
 /// What computes the layers of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

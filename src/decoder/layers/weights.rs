@@ -21,6 +21,18 @@ const FILES: [&str; 3] = [
 /// How many names an error message lists.
 const NAMES_SHOWN: usize = 5;
 
+/// The weight file in a diffusers folder.
+///
+/// # Errors
+/// When there is none.
+pub fn weight_file(folder: &Path) -> Result<PathBuf, ModelError> {
+    FILES
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| ModelError::NoWeights { folder: folder.to_owned() })
+}
+
 /// The weight file of a network and where its layers will run.
 pub struct WeightFile {
     path: PathBuf,
@@ -41,11 +53,7 @@ impl WeightFile {
         engine: Engine,
         rename: impl Fn(&str) -> String,
     ) -> Result<Self, ModelError> {
-        let path = FILES
-            .iter()
-            .map(|name| folder.join(name))
-            .find(|path| path.is_file())
-            .ok_or_else(|| ModelError::NoWeights { folder: folder.to_owned() })?;
+        let path = weight_file(folder)?;
         // A 1x1 convolution is a linear map of the channels.
         let weights = Weights::open(&path)?.rename(|name| Some(rename(name))).reshape(
             |_, shape| match shape {

@@ -1,0 +1,37 @@
+//! What kind of adapter a folder holds, read without its weights.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{AdapterError, CONFIG_FILE};
+use crate::encoder::Modality;
+use crate::model::config::read_json;
+
+/// The kinds of adapters and bridges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdapterKind {
+    #[serde(rename = "probvlm")]
+    ProbVlm,
+    LinearMap,
+    MeanShift,
+}
+
+/// The part that every `adapter_config.json` has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct AdapterHeader {
+    pub kind: AdapterKind,
+    pub input_modality: Modality,
+    pub output_modality: Modality,
+}
+
+impl AdapterHeader {
+    /// Reads the header of an adapter folder.
+    ///
+    /// # Errors
+    /// When the folder has no `adapter_config.json`, or it names a kind that Haze does not know.
+    pub fn read(folder: &Path) -> Result<Self, AdapterError> {
+        Ok(read_json(&folder.join(CONFIG_FILE))?)
+    }
+}

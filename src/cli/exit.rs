@@ -1,0 +1,99 @@
+//! Exit codes, the same for every command.
+
+use std::process::ExitCode;
+
+use crate::adapter::training::TrainingError;
+use crate::decoder::DecodeError;
+use crate::export::arrays::ArrayError;
+use crate::export::folder::OutputError;
+use crate::export::metadata::SheetError;
+use crate::files::FileError;
+use crate::model::inspect::InspectError;
+use crate::session::SessionError;
+
+/// What a script can tell from how Haze ended. Documented in the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Success = 0,
+    /// A defect in Haze.
+    Internal = 1,
+    /// The command line or a query is not usable as it stands.
+    Usage = 2,
+    /// An input file is missing, damaged, or does not fit the others.
+    Input = 3,
+    /// The device or the computation failed.
+    Compute = 4,
+    /// The result could not be written.
+    Output = 5,
+    /// A check was made and failed: `verify` with failed cases, `replay` that differs.
+    CheckFailed = 6,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The exit code of an error, found in its chain of causes.
+pub fn of(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<SessionError>() {
+            return of_session(error);
+        }
+        if let Some(error) = cause.downcast_ref::<OutputError>() {
+            return match error {
+                OutputError::File(error) => of_file(error),
+                OutputError::Exists { .. } | OutputError::NotAResult { .. } => Exit::Output,
+            };
+        }
+        if cause.is::<SheetError>() || cause.is::<ArrayError>() || cause.is::<InspectError>() {
+            return Exit::Input;
+        }
+        if let Some(error) = cause.downcast_ref::<FileError>() {
+            return of_file(error);
+        }
+        if cause.is::<UsageError>() {
+            return Exit::Usage;
+        }
+    }
+    Exit::Internal
+}
+
+fn of_file(error: &FileError) -> Exit {
+    if error.is_write() { Exit::Output } else { Exit::Input }
+}
+
+fn of_session(error: &SessionError) -> Exit {
+    if error.is_cancelled() {
+        return Exit::Interrupted;
+    }
+    match error {
+        SessionError::OutOfRange { .. } => Exit::Usage,
+        SessionError::Device(_) | SessionError::Distribution(_) => Exit::Compute,
+        SessionError::Decode(DecodeError::Device { .. } | DecodeError::NotFinite { .. }) => {
+            Exit::Compute
+        }
+        SessionError::Decode(DecodeError::Option { .. } | DecodeError::NoiseLevel { .. }) => {
+            Exit::Usage
+        }
+        SessionError::Training(TrainingError::Option { .. }) => Exit::Usage,
+        SessionError::Training(TrainingError::Diverged { .. }) => Exit::Compute,
+        SessionError::Panic(_) => Exit::Internal,
+        SessionError::File(error) => of_file(error),
+        _ => Exit::Input,
+    }
+}
+
+/// The command line asks for something that cannot be done as written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Shorthand for an error about the command line.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}

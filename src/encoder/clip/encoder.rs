@@ -1,0 +1,286 @@
+//! A whole CLIP folder: both towers, tokenizer and image processor.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::super::preprocess::{self, ImagePreprocessor};
+use super::super::tokenizer::ClipTokenizer;
+use super::super::{Embedding, EncoderError, Modality};
+use super::ClipModel;
+use crate::model::config::{ConfigError, read_json};
+
+/// Texts or images that go through a tower at once.
+const CPU_BATCH: usize = 16;
+const GPU_BATCH: usize = 32;
+/// How much of a text an error message quotes, in characters.
+const QUOTE: usize = 40;
+
+/// A frozen CLIP model that embeds texts and images into one space.
+#[derive(Debug)]
+pub struct ClipEncoder {
+    model: ClipModel,
+    tokenizer: ClipTokenizer,
+    preprocessor: ImagePreprocessor,
+    device: Device,
+}
+
+impl ClipEncoder {
+    /// Loads a Hugging Face folder of a `CLIPModel`: `config.json`, weights, tokenizer files and
+    /// `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// When a file is missing or malformed, the folder holds another kind of model, or its parts
+    /// do not fit together.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, EncoderError> {
+        check_model_type(folder)?;
+        let model = ClipModel::load(folder, device)?;
+        let (text, vision) = (model.text.config(), model.vision.config());
+        let tokenizer = ClipTokenizer::load(folder, text.max_position_embeddings)?;
+        tokenizer.check_vocab_size(text.vocab_size)?;
+        let preprocessor = ImagePreprocessor::load(folder)?;
+        let size = vision.image_size;
+        if preprocessor.output_size() != Some((size, size)) {
+            let path = folder.join(preprocess::FILE_NAME);
+            let found = match preprocessor.output_size() {
+                Some((height, width)) => format!("{height} x {width}"),
+                None => "not the same for every image".to_owned(),
+            };
+            let expected = format!("the image_size of the model, {size} x {size}");
+            return Err(ConfigError::value(&path, "the output size", found, expected).into());
+        }
+        Ok(Self { model, tokenizer, preprocessor, device: device.clone() })
+    }
+
+    /// Embeds texts, in order; raw, not normalised. Texts beyond [`Self::max_tokens`] are cut.
+    /// Equal texts get equal embeddings, to the last bit.
+    ///
+    /// # Errors
+    /// When a text cannot be tokenized, the device fails, or an embedding is not finite.
+    pub fn embed_texts(&self, texts: &[&str]) -> Result<Vec<Embedding>, EncoderError> {
+        // Texts of about one length waste little on padding, and captions often repeat.
+        let mut unique = texts.to_vec();
+        unique.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        unique.dedup();
+        let embeddings = self.in_batches(&unique, |_, texts| {
+            let tokens = self.tokenizer.encode(texts)?;
+            let values = read(self.model.text.embed(&tokens)?, texts.len())?;
+            self.split(values, Modality::Text, |i| {
+                format!("the text {:?}", texts[i].chars().take(QUOTE).collect::<String>())
+            })
+        })?;
+        let by_text: HashMap<&str, &Embedding> = unique.into_iter().zip(&embeddings).collect();
+        Ok(texts.iter().map(|text| by_text[text].clone()).collect())
+    }
+
+    /// Embeds images, in order; raw, not normalised.
+    ///
+    /// # Errors
+    /// When the device fails, or an embedding is not finite.
+    pub fn embed_images(&self, images: &[RgbImage]) -> Result<Vec<Embedding>, EncoderError> {
+        self.in_batches(images, |first, images| {
+            let pixels = self.preprocessor.batch(images, &self.device)?;
+            let values = read(self.model.vision.embed(pixels)?, images.len())?;
+            self.split(values, Modality::Image, |i| format!("image {}", first + i))
+        })
+    }
+
+    /// Runs batches one after the other on a GPU, and side by side on the CPU, where single
+    /// operations do not keep all cores busy. `embed` is told the index of its first input.
+    fn in_batches<T: Sync>(
+        &self,
+        inputs: &[T],
+        embed: impl Fn(usize, &[T]) -> Result<Vec<Embedding>, EncoderError> + Send + Sync,
+    ) -> Result<Vec<Embedding>, EncoderError> {
+        let batches: Vec<Vec<Embedding>> = match inputs.len() {
+            0 => return Ok(Vec::new()),
+            1..=CPU_BATCH => return embed(0, inputs),
+            _ if self.device == Device::flex() => {
+                let batches = inputs.par_chunks(CPU_BATCH).enumerate();
+                batches.map(|(i, inputs)| embed(i * CPU_BATCH, inputs)).collect::<Result<_, _>>()?
+            }
+            _ => {
+                let batches = inputs.chunks(GPU_BATCH).enumerate();
+                batches.map(|(i, inputs)| embed(i * GPU_BATCH, inputs)).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// Splits `[B, D]` values into checked embeddings.
+    fn split(
+        &self,
+        values: Vec<f32>,
+        modality: Modality,
+        name: impl Fn(usize) -> String,
+    ) -> Result<Vec<Embedding>, EncoderError> {
+        let rows = values.chunks_exact(self.dim()).enumerate();
+        rows.map(|(i, values)| {
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(EncoderError::NotFinite { input: name(i) });
+            }
+            Ok(Embedding { values: values.to_vec(), modality })
+        })
+        .collect()
+    }
+
+    /// Dimension D of the shared space.
+    pub fn dim(&self) -> usize {
+        self.model.text.config().projection_dim
+    }
+
+    /// Factor that turns cosines into logits: exp of the learnt `logit_scale`.
+    pub fn logit_scale(&self) -> f32 {
+        self.model.logit_scale
+    }
+
+    /// Tokens of a text, begin and end included, before it is cut to [`Self::max_tokens`].
+    ///
+    /// # Errors
+    /// When the text cannot be tokenized.
+    pub fn token_count(&self, text: &str) -> Result<usize, EncoderError> {
+        self.tokenizer.token_count(text)
+    }
+
+    /// Tokens that the model reads at most, begin and end included.
+    pub fn max_tokens(&self) -> usize {
+        self.tokenizer.max_length()
+    }
+}
+
+fn check_model_type(folder: &Path) -> Result<(), EncoderError> {
+    let path = folder.join("config.json");
+    let config: serde_json::Value = read_json(&path)?;
+    match config["model_type"].as_str() {
+        Some("clip") => Ok(()),
+        found => {
+            let found = found.unwrap_or("missing");
+            let expected = "clip, the one kind of encoder that is supported";
+            Err(ConfigError::value(&path, "model_type", found, expected).into())
+        }
+    }
+}
+
+/// Reads a tensor back from its device.
+fn read<const D: usize>(tensor: Tensor<D>, count: usize) -> Result<Vec<f32>, EncoderError> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|error| EncoderError::Device { count, reason: error.to_string() })?;
+    Ok(data.iter::<f32>().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::device::ComputeDevice;
+    use crate::query::{AlphaPolicy, read_image};
+    use serde::Deserialize;
+
+    fn demo() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo"))
+    }
+
+    fn encoder() -> ClipEncoder {
+        ClipEncoder::load(&demo().join("clip"), &ComputeDevice::cpu().device).unwrap()
+    }
+
+    /// Karpathy's dataset format, as far as it is needed here.
+    #[derive(Deserialize)]
+    struct Dataset {
+        images: Vec<Item>,
+    }
+
+    #[derive(Deserialize)]
+    struct Item {
+        filename: String,
+        sentences: Vec<Sentence>,
+    }
+
+    #[derive(Deserialize)]
+    struct Sentence {
+        raw: String,
+    }
+
+    #[test]
+    fn the_demo_gallery_is_retrieved_as_well_as_by_transformers() {
+        let encoder = encoder();
+        let dataset: Dataset = read_json(&demo().join("gallery/dataset.json")).unwrap();
+        let meta: serde_json::Value = read_json(&demo().join("meta.json")).unwrap();
+        let read = |item: &Item| {
+            let path = demo().join("gallery/images").join(&item.filename);
+            read_image(&path).unwrap().to_rgb(AlphaPolicy::Drop)
+        };
+        let images: Vec<RgbImage> = dataset.images.par_iter().map(read).collect();
+        let captions: Vec<(usize, &str)> = dataset
+            .images
+            .iter()
+            .enumerate()
+            .flat_map(|(i, item)| item.sentences.iter().map(move |s| (i, s.raw.as_str())))
+            .collect();
+        let texts: Vec<&str> = captions.iter().map(|&(_, text)| text).collect();
+        let images = encoder.embed_images(&images).unwrap();
+        let texts = encoder.embed_texts(&texts).unwrap();
+
+        let mean_norm =
+            |e: &[Embedding]| e.iter().map(Embedding::norm).sum::<f64>() / e.len() as f64;
+        for (embeddings, key) in [(&images, "image_norm_mean"), (&texts, "text_norm_mean")] {
+            let expected = meta["reference"][key].as_f64().unwrap();
+            assert!((mean_norm(embeddings) / expected - 1.0).abs() < 1e-5, "{key}");
+        }
+
+        let units: Vec<Vec<f32>> = images.iter().map(Embedding::unit).collect();
+        let ranks: Vec<usize> = texts
+            .par_iter()
+            .zip(&captions)
+            .map(|(text, &(own, _))| {
+                let cosine = |i: usize| -> f32 {
+                    text.values.iter().zip(&units[i]).map(|(a, b)| a * b).sum()
+                };
+                let own = cosine(own);
+                (0..units.len()).filter(|&i| cosine(i) > own).count()
+            })
+            .collect();
+        for (k, key) in [(1, "R@1"), (5, "R@5"), (10, "R@10")] {
+            let recall = ranks.iter().filter(|&&r| r < k).count() as f64 / ranks.len() as f64;
+            let expected = meta["reference"]["text_to_image"][key].as_f64().unwrap();
+            // The reference comes in f32; one caption more or less would show.
+            assert!((recall - expected).abs() < 0.5 / ranks.len() as f64, "{key} {recall}");
+        }
+    }
+
+    #[test]
+    fn the_batch_a_text_or_image_is_in_does_not_move_its_embedding() {
+        let encoder = encoder();
+        let texts: Vec<String> = (0..40).map(|i| "a red cat ".repeat(i % 7 + 1) + "!").collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let images: Vec<RgbImage> = (0..40)
+            .map(|i| RgbImage::from_fn(70 + i, 64, |x, y| image::Rgb([x as u8, (y * i) as u8, 9])))
+            .collect();
+        let close = |a: &Embedding, b: &Embedding| {
+            a.values.iter().zip(&b.values).all(|(a, b)| (a - b).abs() < 1e-4)
+        };
+        let together = encoder.embed_texts(&texts).unwrap();
+        for (i, text) in texts.iter().enumerate() {
+            assert!(close(&encoder.embed_texts(&[text]).unwrap()[0], &together[i]), "{text}");
+        }
+        assert_eq!(together[0], together[7], "equal texts");
+        let together = encoder.embed_images(&images).unwrap();
+        for (i, image) in images.iter().enumerate() {
+            let alone = encoder.embed_images(std::slice::from_ref(image)).unwrap();
+            assert!(close(&alone[0], &together[i]), "image {i}");
+        }
+        assert!(encoder.embed_texts(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_of_another_model_is_refused_by_its_type() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), r#"{"model_type": "blip"}"#).unwrap();
+        let error = ClipEncoder::load(folder.path(), &ComputeDevice::cpu().device).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("blip") && message.contains("expected clip"), "{message}");
+    }
+}

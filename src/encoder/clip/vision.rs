@@ -1,0 +1,164 @@
+//! The vision tower.
+
+use std::path::Path;
+
+use burn::module::{Module, Param};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::super::EncoderError;
+use super::ClipVisionConfig;
+use super::transformer::{AttentionRange, StoredLayer, Stream, Transformer, layer_norm};
+use super::weights::{open, vision_tower};
+use crate::model::weights::Weights;
+
+const CHANNELS: usize = 3;
+
+/// `CLIPVisionModelWithProjection`: a vision transformer whose class token, normed and projected,
+/// is the image embedding.
+#[derive(Debug)]
+pub struct ClipVisionModel {
+    config: ClipVisionConfig,
+    /// `[3 P², D]`: a convolution whose stride is its size is a matrix product over patches.
+    patch_embedding: Linear,
+    /// The class embedding with its position embedding, `[1, 1, D]`.
+    class_token: Tensor<3>,
+    /// Position embeddings of the patches, `[1, N, D]`.
+    patch_positions: Tensor<3>,
+    pre_layer_norm: LayerNorm,
+    transformer: Transformer,
+    post_layer_norm: LayerNorm,
+    visual_projection: Linear,
+}
+
+/// Everything the vision tower computes, as `CLIPVisionModelOutput` of transformers.
+#[derive(Debug)]
+pub struct ClipVisionOutput {
+    /// After the first norm, then after each layer; `[B, 1 + N, D]` each, class token first.
+    pub hidden_states: Vec<Tensor<3>>,
+    /// After the last layer, before the final norm, `[B, 1 + N, D]`.
+    pub last_hidden_state: Tensor<3>,
+    /// The class token after the final norm, `[B, D]`.
+    pub pooled: Tensor<2>,
+    /// Projected into the shared space, `[B, projection_dim]`, not normalised.
+    pub image_embeds: Tensor<2>,
+}
+
+/// The tower as weight files store it (misspelling included).
+#[derive(Module, Debug)]
+struct Stored {
+    class_embedding: Param<Tensor<1>>,
+    patch_embedding: Linear,
+    position_embedding: Embedding,
+    pre_layrnorm: LayerNorm,
+    layers: Vec<StoredLayer>,
+    post_layernorm: LayerNorm,
+    visual_projection: Linear,
+}
+
+impl ClipVisionModel {
+    /// Loads `config.json` and the weights of a folder that holds a
+    /// `CLIPVisionModelWithProjection` or a whole `CLIPModel`.
+    ///
+    /// # Errors
+    /// When files are missing or malformed, or config and weights do not fit together.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, EncoderError> {
+        let config = ClipVisionConfig::load(folder)?;
+        Self::from_weights(open(folder)?, config, device)
+    }
+
+    fn from_weights(
+        weights: Weights,
+        config: ClipVisionConfig,
+        device: &Device,
+    ) -> Result<Self, EncoderError> {
+        let weights = vision_tower(weights).reshape(|name, shape| match (name, shape) {
+            ("patch_embedding.weight", &[out, channels, height, width]) => {
+                Some(vec![out, channels * height * width])
+            }
+            _ => None,
+        });
+        let width = config.transformer.hidden_size;
+        let patches = config.grid() * config.grid();
+        let linear = |from, to| LinearConfig::new(from, to).with_bias(false).init(device);
+        let stored = weights.load_into(Stored {
+            class_embedding: Initializer::Zeros.init([width], device),
+            patch_embedding: linear(CHANNELS * config.patch_size * config.patch_size, width),
+            position_embedding: EmbeddingConfig::new(patches + 1, width).init(device),
+            pre_layrnorm: layer_norm(&config.transformer, device),
+            layers: StoredLayer::init_all(&config.transformer, device),
+            post_layernorm: layer_norm(&config.transformer, device),
+            visual_projection: linear(width, config.projection_dim),
+        })?;
+        let positions = stored.position_embedding.weight.val();
+        let class = stored.class_embedding.val().unsqueeze::<2>();
+        Ok(Self {
+            patch_embedding: stored.patch_embedding,
+            class_token: (class + positions.clone().narrow(0, 0, 1)).unsqueeze(),
+            patch_positions: positions.narrow(0, 1, patches).unsqueeze(),
+            pre_layer_norm: stored.pre_layrnorm,
+            transformer: Transformer::new(stored.layers, &config.transformer, AttentionRange::All),
+            post_layer_norm: stored.post_layernorm,
+            visual_projection: stored.visual_projection,
+            config,
+        })
+    }
+
+    /// What the tower was built from.
+    pub fn config(&self) -> &ClipVisionConfig {
+        &self.config
+    }
+
+    /// Runs the tower on pixel values `[B, 3, S, S]` and keeps everything. [`Self::embed`] is
+    /// cheaper where it suffices.
+    ///
+    /// # Errors
+    /// When there are no images, or they have another shape than the config says.
+    pub fn forward(&self, pixel_values: Tensor<4>) -> Result<ClipVisionOutput, EncoderError> {
+        let embeddings = self.embeddings(pixel_values)?;
+        let (hidden_states, last) = self.transformer.hidden_states(embeddings);
+        let pooled = self.post_layer_norm.forward(last.pick(&vec![0; last.batch]));
+        Ok(ClipVisionOutput {
+            hidden_states,
+            last_hidden_state: last.unfold(),
+            image_embeds: self.visual_projection.forward(pooled.clone()),
+            pooled,
+        })
+    }
+
+    /// The images in the shared space, `[B, projection_dim]`, not normalised.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn embed(&self, pixel_values: Tensor<4>) -> Result<Tensor<2>, EncoderError> {
+        let embeddings = self.embeddings(pixel_values)?;
+        let class_tokens = vec![0; embeddings.batch];
+        let pooled = self.transformer.forward_to(embeddings, &class_tokens);
+        Ok(self.visual_projection.forward(self.post_layer_norm.forward(pooled)))
+    }
+
+    fn embeddings(&self, pixel_values: Tensor<4>) -> Result<Stream, EncoderError> {
+        let (size, patch, grid) =
+            (self.config.image_size, self.config.patch_size, self.config.grid());
+        let found = pixel_values.dims();
+        let [batch, ..] = found;
+        if batch == 0 {
+            return Err(EncoderError::EmptyBatch);
+        }
+        if found != [batch, CHANNELS, size, size] {
+            return Err(EncoderError::PixelShape { found, size });
+        }
+        let width = self.config.transformer.hidden_size;
+        // The convolution leaves out what is less than a patch at the right and bottom edge.
+        let patches = pixel_values
+            .narrow(2, 0, grid * patch)
+            .narrow(3, 0, grid * patch)
+            .reshape([batch, CHANNELS, grid, patch, grid, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * grid * grid, CHANNELS * patch * patch]);
+        let patches = self.patch_embedding.forward(patches).reshape([batch, grid * grid, width]);
+        let class = self.class_token.clone().expand([batch, 1, width]);
+        let tokens = Tensor::cat(vec![class, patches + self.patch_positions.clone()], 1);
+        Ok(Stream::fold(tokens).map(|x| self.pre_layer_norm.forward(x)))
+    }
+}

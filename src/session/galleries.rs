@@ -1,0 +1,266 @@
+//! Opening a gallery, indexing it first where there is no index yet, and ranking it by draws.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::assets::Assets;
+use super::draws::Draws;
+use super::error::SessionError;
+use super::event::Event;
+use super::recipe::ModelRef;
+use super::result::{Nearest, RankedItem, Retrieved};
+use super::{Job, cache, fingerprint};
+use crate::encoder::{ClipEncoder, Embedding, EncoderError};
+use crate::gallery::{
+    BuildOptions, BuildReport, Dataset, EmbeddingStore, ExactSearch, GalleryError, Hit,
+    ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index,
+};
+use crate::query::{AlphaPolicy, QueryError, read_image};
+
+/// Images embedded at a time while indexing.
+const INDEX_BATCH: usize = 32;
+
+/// A gallery that can be searched.
+pub struct Gallery {
+    /// As the user named it.
+    pub path: PathBuf,
+    /// Content hash, as in recipes.
+    pub hash: String,
+    /// Hash of the encoder it was opened for.
+    pub encoder_hash: String,
+    pub store: EmbeddingStore,
+    search: ExactSearch,
+    /// Holds an index for which there was no other place than a temporary one.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// What ranking a gallery gives.
+pub struct Found {
+    pub retrieved: Retrieved,
+    /// `[N]` the best match of each draw.
+    pub nearest: Vec<Nearest>,
+}
+
+impl Gallery {
+    /// Opens an index, or an image folder or dataset file, which is indexed on first use and kept
+    /// in the cache.
+    ///
+    /// # Errors
+    /// When it is none of these, an index is damaged or of another dimension, no image of a
+    /// dataset can be read, or the job was cancelled.
+    pub fn open(
+        reference: &ModelRef,
+        encoder_reference: &ModelRef,
+        assets: &Assets,
+        encoder: &ClipEncoder,
+        job: &mut Job<'_>,
+    ) -> Result<Self, SessionError> {
+        let path = assets.resolve(&reference.path, "gallery")?;
+        let (store, hash, temporary) = if path.join("img_emb").is_dir() {
+            let store = EmbeddingStore::open(&path)?;
+            warn_of_other_encoder(&store, encoder_reference, &path, job)?;
+            (store, fingerprint::of_folder(&path)?, None)
+        } else {
+            let dataset = Dataset::open(&path)?;
+            let hash = dataset.fingerprint();
+            let (store, temporary) = indexed(&dataset, &hash, encoder_reference, encoder, job)?;
+            (store, hash, temporary)
+        };
+        if store.dim() != encoder.dim() {
+            return Err(SessionError::Mismatch(format!(
+                "the gallery {} holds embeddings of {} dimensions, the encoder makes {}; index it \
+                 again with haze index and this encoder",
+                path.display(),
+                store.dim(),
+                encoder.dim()
+            )));
+        }
+        let search = ExactSearch::new(store.image_rows().clone())?;
+        Ok(Self {
+            path: reference.path.clone(),
+            hash,
+            encoder_hash: encoder_reference.hash.clone(),
+            store,
+            search,
+            _temporary: temporary,
+        })
+    }
+
+    /// Ranks all items by the mean, and by every draw.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn rank(
+        &self,
+        query: &Embedding,
+        mean: &[f32],
+        draws: &Draws,
+        top_k: usize,
+    ) -> Result<Found, SessionError> {
+        let options = RankOptions { top_k, also: Vec::new() };
+        let ranks = RankDistribution::new(&self.search, mean, &draws.values, &options)?;
+        let ids: Vec<usize> = ranks.items.iter().map(|item| item.id).collect();
+        let frozen = self.search.ranks_of(std::slice::from_ref(&query.values), &ids)?;
+        let frozen = frozen.into_iter().flatten().map(|placement| placement.rank);
+        let metadata = self.store.metadata(&ids)?;
+        let count = |share: f64| (share * ranks.samples as f64).round() as usize;
+        let items = ranks.items.iter().zip(&metadata).zip(frozen).map(|((ranks, item), frozen)| {
+            RankedItem {
+                rank: ranks.rank_of_mean,
+                row: ranks.id,
+                image: file_name(item, ranks.id),
+                image_path: self.store.image_file(item),
+                caption: item.captions.first().map(|caption| caption.text.clone()),
+                score: ranks.score_of_mean,
+                frozen_rank: frozen,
+                top_1_count: count(ranks.p_top1),
+                p_top_1: ranks.p_top1,
+                top_k_count: count(ranks.p_top_k),
+                p_top_k: ranks.p_top_k,
+                rank_median: ranks.rank_median,
+                rank_low: ranks.rank_q05,
+                rank_high: ranks.rank_q95,
+            }
+        });
+        let retrieved = Retrieved {
+            gallery_size: self.store.len(),
+            draws: ranks.samples,
+            top_k: ranks.top_k,
+            items: items.collect(),
+            distinct_best: ranks.distinct_top1,
+            best_match_set: ranks.covering_set.len(),
+        };
+        let best = self.search.search(&draws.values, 1)?;
+        let best: Vec<Hit> = best.into_iter().flatten().collect();
+        Ok(Found { retrieved, nearest: self.nearest(&best)? })
+    }
+
+    /// The `k` best items of one query `[D]`, by cosine, ties by the lower row.
+    ///
+    /// # Errors
+    /// When the query has another dimension or is not finite.
+    pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, SessionError> {
+        Ok(self.search.search(&[query.to_vec()], k)?.swap_remove(0))
+    }
+
+    /// Names the best match of every draw.
+    fn nearest(&self, best: &[Hit]) -> Result<Vec<Nearest>, SessionError> {
+        let mut ids: Vec<usize> = best.iter().map(|hit| hit.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let metadata = self.store.metadata(&ids)?;
+        let known: BTreeMap<usize, &ItemMetadata> = ids.iter().copied().zip(&metadata).collect();
+        let nearest = |hit: &Hit| {
+            let item = known[&hit.id];
+            Nearest {
+                row: hit.id,
+                image: file_name(item, hit.id),
+                caption: item.captions.first().map(|caption| caption.text.clone()),
+                score: hit.score,
+            }
+        };
+        Ok(best.iter().map(nearest).collect())
+    }
+}
+
+/// The image's file name, or its row where the gallery has no paths.
+pub fn file_name(item: &ItemMetadata, row: usize) -> String {
+    let path = item.image_path.as_deref().map(Path::new);
+    match path.and_then(Path::file_name) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => format!("row {row}"),
+    }
+}
+
+fn warn_of_other_encoder(
+    store: &EmbeddingStore,
+    encoder: &ModelRef,
+    path: &Path,
+    job: &mut Job<'_>,
+) -> Result<(), SessionError> {
+    match store.info() {
+        Some(info) if info.encoder.hash != encoder.hash => job.tell(Event::Warning(format!(
+            "the index {} was made by another encoder ({}); its scores mean nothing here unless \
+             both embed into the same space",
+            path.display(),
+            info.encoder.path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The index of a dataset from the cache, made now if there is none.
+fn indexed(
+    dataset: &Dataset,
+    hash: &str,
+    encoder_reference: &ModelRef,
+    encoder: &ClipEncoder,
+    job: &mut Job<'_>,
+) -> Result<(EmbeddingStore, Option<tempfile::TempDir>), SessionError> {
+    let key = blake3::hash(format!("{hash}\n{}", encoder_reference.hash).as_bytes()).to_hex();
+    let (folder, temporary) = match cache::folder() {
+        Ok(cache) => (cache.join("galleries").join(&key.as_str()[..32]), None),
+        Err(error) => {
+            job.tell(Event::Warning(format!("the gallery's index is not kept: {error}")))?;
+            let folder = tempfile::tempdir()
+                .map_err(crate::files::FileError::write(&std::env::temp_dir()))?;
+            (folder.path().join("gallery"), Some(folder))
+        }
+    };
+    if let Ok(store) = EmbeddingStore::open(&folder)
+        && let Some(info) = store.info()
+        && info.stale_reason(&encoder_reference.hash, hash).is_none()
+    {
+        return Ok((store, temporary));
+    }
+    if let Some(parent) = folder.parent() {
+        crate::files::create_folder(parent)?;
+    }
+    let report = index(dataset, &folder, encoder_reference, encoder, &mut |done, total| {
+        (job.on_event)(Event::Progress { done, total })
+    })?;
+    if !report.skipped.is_empty() {
+        job.tell(Event::Warning(skipped_text(&report)))?;
+    }
+    Ok((EmbeddingStore::open(&folder)?, temporary))
+}
+
+/// Embeds a dataset's images into a store at `folder`.
+///
+/// # Errors
+/// As [`build_index`].
+pub fn index(
+    dataset: &Dataset,
+    folder: &Path,
+    encoder_reference: &ModelRef,
+    encoder: &ClipEncoder,
+    on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<BuildReport, SessionError> {
+    let options = BuildOptions {
+        batch_size: INDEX_BATCH,
+        encoder: SourceRef {
+            path: encoder_reference.path.clone(),
+            hash: encoder_reference.hash.clone(),
+        },
+        dim: encoder.dim(),
+    };
+    let prepare =
+        |path: &Path| Ok::<_, QueryError>(read_image(path)?.to_rgb(AlphaPolicy::default()));
+    let embed = |images: &[image::RgbImage]| -> Result<Vec<Embedding>, EncoderError> {
+        encoder.embed_images(images)
+    };
+    let report = build_index(dataset, folder, &options, prepare, embed, on_progress);
+    report.map_err(|error: GalleryError| error.into())
+}
+
+/// What to say of images that are not in an index.
+pub fn skipped_text(report: &BuildReport) -> String {
+    let first: Vec<String> =
+        report.skipped.iter().take(3).map(|skipped| skipped.reason.clone()).collect();
+    format!(
+        "{} image(s) could not be read and are not in the index, for example: {}",
+        report.skipped.len(),
+        first.join("; ")
+    )
+}

@@ -1,0 +1,9 @@
+//! What a user does, from outside: the program as a process, and the library on the demo bundle.
+
+mod bad_input;
+mod demo_models;
+mod golden_cases;
+mod interrupts;
+mod main_job;
+mod support;
+mod training;
