@@ -503,10 +503,14 @@ mod tests {
 
     #[test]
     fn winograd_is_the_convolution_for_even_and_odd_sizes() {
-        for dims @ [batch, height, width, inputs] in
-            [[2, 4, 6, 5], [1, 1, 1, 3], [3, 5, 7, 17], [2, 2, 9, 1], [1, 40, 38, 2]]
-        {
-            let outputs = 7;
+        // Channels in whole vectors, halves and single numbers.
+        for (dims @ [batch, height, width, inputs], outputs) in [
+            ([2, 4, 6, 28], 29),
+            ([1, 1, 1, 3], 8),
+            ([3, 5, 7, 17], 7),
+            ([2, 2, 9, 1], 16),
+            ([1, 40, 38, 2], 3),
+        ] {
             let x = numbers(dims.iter().product(), 1);
             let weight = numbers(outputs * inputs * 9, 2);
             let (bias, offset) = (numbers(outputs, 3), numbers(batch * outputs, 4));
