@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Output, PackedMatrix, ROW_BLOCK, Rows, multiply};
+use super::per_task;
 use super::scratch::with_scratch;
 use super::simd::{Vector, vectorised};
 
@@ -19,9 +20,9 @@ const FREQUENCIES: usize = PATCH * PATCH;
 const TILE: usize = 2;
 /// Numbers in the frequency domain that one task holds at a time, so that they stay in the cache
 /// between the transforms and the products.
-const WORKING_SET: usize = 3 << 17;
+const WORKING_SET: usize = 3 << 18;
 /// Bounds on the tiles per task: enough rows for the products, enough tasks for the threads.
-const TILES: std::ops::RangeInclusive<usize> = 36..=192;
+const TILES: std::ops::RangeInclusive<usize> = 24..=192;
 
 /// A map `[B, H, W, C]`.
 #[derive(Clone, Copy)]
@@ -98,7 +99,8 @@ impl Winograd {
         let per_strip = width.div_ceil(TILE);
         let per_tile = FREQUENCIES * (self.inputs() + self.outputs);
         let tiles = (WORKING_SET / per_tile).clamp(*TILES.start(), *TILES.end());
-        let per_task = tiles.div_ceil(per_strip);
+        let [target, least] = [tiles, *TILES.start()].map(|tiles| tiles.div_ceil(per_strip));
+        let per_task = per_task(strips.len(), target, least);
         strips.par_chunks_mut(per_task).for_each(|strips| {
             let tiles = strips.len() * per_strip;
             let size = |channels| FREQUENCIES * frequency_stride(tiles, channels);
@@ -501,10 +503,14 @@ mod tests {
 
     #[test]
     fn winograd_is_the_convolution_for_even_and_odd_sizes() {
-        for dims @ [batch, height, width, inputs] in
-            [[2, 4, 6, 5], [1, 1, 1, 3], [3, 5, 7, 17], [2, 2, 9, 1], [1, 40, 38, 2]]
-        {
-            let outputs = 7;
+        // Channels in whole vectors, halves and single numbers.
+        for (dims @ [batch, height, width, inputs], outputs) in [
+            ([2, 4, 6, 28], 29),
+            ([1, 1, 1, 3], 8),
+            ([3, 5, 7, 17], 7),
+            ([2, 2, 9, 1], 16),
+            ([1, 40, 38, 2], 3),
+        ] {
             let x = numbers(dims.iter().product(), 1);
             let weight = numbers(outputs * inputs * 9, 2);
             let (bias, offset) = (numbers(outputs, 3), numbers(batch * outputs, 4));

@@ -20,3 +20,11 @@ mod simd;
 
 /// Elements that one task of an element-wise kernel works on.
 const TASK: usize = 1 << 14;
+
+/// How many of `total` items a task gets: about `target`, such that no thread waits for a last
+/// task that another one has, but not less than `least`.
+fn per_task(total: usize, target: usize, least: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let tasks = total.div_ceil(target.max(1)).next_multiple_of(threads);
+    total.div_ceil(tasks).max(least).max(1)
+}

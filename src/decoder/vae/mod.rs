@@ -10,6 +10,7 @@ mod encoder;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::decoder::layers::{
     Engine, FeatureMap, GroupNorm, Linear, Resnet, ResnetOptions, Scope, SelfAttention, WeightFile,
@@ -23,6 +24,9 @@ use encoder::Encoder;
 const NORM_EPS: f64 = 1e-6;
 /// Bounds on the predicted log variance, so that its exponential stays finite.
 const LOGVAR: (f64, f64) = (-30.0, 20.0);
+
+/// Pixels of an image that is decoded alone on the CPU.
+const LARGE_IMAGE: usize = 1 << 16;
 
 /// An autoencoder with its weights on a device.
 #[derive(Debug)]
@@ -158,7 +162,21 @@ impl Vae {
     /// # Errors
     /// When the latents have other channels.
     pub fn decode(&self, latents: Tensor<4>) -> Result<Tensor<4>, ModelError> {
-        self.decode_with(latents, |_| {})
+        let [batch, _, height, width] = latents.dims();
+        if self.engine == Engine::Burn || batch < 2 {
+            return self.decode_with(latents, |_| {});
+        }
+        // On the CPU image by image: the activations of one stay in the cache, those of a batch
+        // would not. A large image keeps all threads busy alone, and takes the memory it takes.
+        let images = latents.split(1, 0);
+        let decode = |latents| self.decode_with(latents, |_| {});
+        let large = height * width * self.spatial_factor().pow(2) >= LARGE_IMAGE;
+        let images: Vec<Tensor<4>> = if large {
+            images.into_iter().map(decode).collect::<Result<_, _>>()?
+        } else {
+            images.into_par_iter().map(decode).collect::<Result<_, _>>()?
+        };
+        Ok(Tensor::cat(images, 0))
     }
 
     /// As [`Self::decode`], with the activations after the middle block, `[B, C', h, w]`.

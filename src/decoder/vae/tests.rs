@@ -37,6 +37,22 @@ fn the_kernels_of_the_cpu_agree_with_burn() {
 }
 
 #[test]
+fn an_image_is_decoded_the_same_alone_and_in_a_batch() {
+    for engine in [Engine::Burn, Engine::Cpu] {
+        let vae = load(engine);
+        // Below and above the size from which on images are decoded one after the other.
+        for side in [3, 66] {
+            let latents = noise([2, vae.latent_channels(), side, side + 1]);
+            let together = vae.decode(latents.clone()).unwrap();
+            let (observed, _) = vae.decode_observed(latents.clone()).unwrap();
+            assert!(distance(together.clone(), observed) < 1e-5);
+            let second = vae.decode(latents.narrow(0, 1, 1)).unwrap();
+            assert!(distance(together.narrow(0, 1, 1), second) < 1e-5);
+        }
+    }
+}
+
+#[test]
 fn the_log_variance_is_clamped_and_its_square_root_is_sampled_with() {
     let mean = noise([1, 1, 2, 2]);
     let moments = Moments { logvar: mean.zeros_like() + 2.0 * 3f64.ln(), mean: mean.clone() };
