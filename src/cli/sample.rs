@@ -10,7 +10,7 @@ use super::options::{DecodingOptions, ModelOptions, OutputOptions, SamplingOptio
 use super::progress::Progress;
 use super::{Context, Exit, table};
 use crate::export::folder::{OutputFolder, SHEET_FILE, next_free, write_result};
-use crate::export::sheet::share;
+use crate::export::sheet::{items, share};
 use crate::session::plan::Plan;
 use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::request::{self, Parts};
@@ -238,8 +238,8 @@ fn text_of(result: &QueryResult, folder: &Path) -> String {
             .collect();
         text += &table::render(&columns, &rows).replacen("in top k", &pad(&top_k), 1);
         text += &format!(
-            "  the best match is one of {} items in 90 % of the draws\n",
-            retrieved.best_match_set
+            "  the best match is among {} in 90 % of the draws\n",
+            items(retrieved.best_match_set)
         );
     }
     if !result.tiles.is_empty() {

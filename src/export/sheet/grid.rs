@@ -55,6 +55,10 @@ impl Layout {
         };
         let searched = result.retrieval.is_some() && self.caption_lines > 1;
         let below = if searched { "; below each, cosine and name of its best match" } else { "" };
+        let below = match self.caption_lines {
+            1 => "; percent: share of less likely draws",
+            _ => below,
+        };
         let noise = format!("{noise}{below}");
         let area = Area::new(x, y, self.width(), HEADING_HEIGHT);
         heading(canvas, &format!("{} draws, likeliest first", self.tiles), &noise, area);

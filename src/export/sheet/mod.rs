@@ -10,6 +10,8 @@ mod variance;
 
 use image::RgbImage;
 
+pub use summary::items;
+
 use super::canvas::{Align, Area, Canvas, colour};
 use crate::session::result::QueryResult;
 

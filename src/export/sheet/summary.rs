@@ -76,6 +76,11 @@ fn pinned(canvas: &mut Canvas, image: &image::RgbImage, label: &str, (x, y): (u3
     canvas.text(label, (x, y + TILE + 3), SMALL_SIZE, colour::TEXT, Align::Left);
 }
 
+/// "1 item", "5 items".
+pub fn items(count: usize) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
 /// Label and value of every line beside the pinned tiles.
 fn lines(result: &QueryResult) -> Vec<(String, String)> {
     let mut lines = vec![
@@ -110,8 +115,9 @@ fn lines(result: &QueryResult) -> Vec<(String, String)> {
         lines.push((
             "best match".to_owned(),
             format!(
-                "one of {} items in 90 % of {} draws",
-                retrieved.best_match_set, retrieved.draws
+                "among {} in 90 % of {} draws",
+                items(retrieved.best_match_set),
+                retrieved.draws
             ),
         ));
         if let Some(first) = retrieved.items.first() {
