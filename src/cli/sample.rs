@@ -19,6 +19,8 @@ use crate::session::{Assets, Session};
 
 /// Result folders go here unless told otherwise.
 pub const DEFAULT_OUTPUT: &str = "haze-out";
+/// Endings of image files that can be read.
+const IMAGE_EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// Sample a query's embedding distribution, decode the samples, rank the gallery by each
 #[derive(Debug, Args)]
@@ -94,10 +96,17 @@ impl Sample {
     }
 }
 
-/// A query as typed: an existing file is an image, anything else a text.
+/// A query as typed: an existing file is an image, and so is a name that ends like one, so that a
+/// mistyped path is an error and not a strange text. Anything else is a text.
 pub fn guess(query: &str) -> RecipeQuery {
     let path = Path::new(query);
-    if path.is_file() { RecipeQuery::image(path) } else { RecipeQuery::Text(query.to_owned()) }
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let named_like_one = extension.is_some_and(|e| IMAGE_EXTENSIONS.contains(&e.as_str()));
+    if path.is_file() || named_like_one {
+        RecipeQuery::image(path)
+    } else {
+        RecipeQuery::Text(query.to_owned())
+    }
 }
 
 /// One run of a recipe, from the plan to the printed summary.
@@ -303,6 +312,13 @@ fn uncertainty_text(result: &QueryResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_ends_like_an_image_is_one_even_if_it_is_missing() {
+        assert_eq!(guess("missing/cat.JPG").modality(), crate::encoder::Modality::Image);
+        assert_eq!(guess("a cat on a mat.").modality(), crate::encoder::Modality::Text);
+        assert_eq!(guess("version 1.5 of it").modality(), crate::encoder::Modality::Text);
+    }
 
     #[test]
     fn a_slug_is_a_short_safe_file_name() {

@@ -50,6 +50,7 @@ fn queries_that_are_none() {
     fails(&desk, &["sample", "   "], 3, &["empty"]);
     fails(&desk, &["sample"], 2, &["QUERY"]);
     fails(&desk, &["sample", "--image", "missing.png"], 3, &["missing.png"]);
+    fails(&desk, &["sample", "mistyped.jpg"], 3, &["mistyped.jpg"]);
     std::fs::write(desk.path("corrupt.png"), b"\x89PNG\r\n\x1a\nnot really").unwrap();
     fails(&desk, &["sample", "corrupt.png"], 3, &["corrupt.png"]);
     std::fs::write(desk.path("text.png"), "plain text").unwrap();
