@@ -1,8 +1,8 @@
 //! Choosing and opening the device that tensors live on.
 //!
 //! `auto` takes a real GPU where there is one, through the graphics API wgpu prefers, and burn's
-//! CPU backend (`flex`) otherwise. Software rasterisers (llvmpipe, WARP) are never picked by
-//! `auto`: they are slower than the CPU backend.
+//! CPU backend (`flex`) otherwise. Software rasterisers (llvmpipe, WARP) are never used: they are
+//! slower than the CPU backend, and some of them crash on compute kernels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,7 +60,8 @@ pub enum DeviceError {
     #[error("unknown device {0:?}; expected auto, cpu, vulkan, metal, dx12 or wgpu")]
     Unknown(String),
     #[error(
-        "no {choice} adapter on this machine (found: {found}); use --device auto or --device cpu"
+        "no GPU for {choice} on this machine (found: {found}; software rasterisers are not used); \
+         use --device auto or --device cpu"
     )]
     NoAdapter { choice: DeviceChoice, found: String },
     #[error("the {choice} device {name} could not be opened: {reason}; try --device cpu")]
@@ -88,6 +89,11 @@ impl Adapter {
                 | wgpu::DeviceType::IntegratedGpu
                 | wgpu::DeviceType::VirtualGpu
         )
+    }
+
+    /// True for a rasteriser that runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.device_type == wgpu::DeviceType::Cpu
     }
 
     fn device_kind(&self) -> DeviceKind {
@@ -136,7 +142,7 @@ impl ComputeDevice {
             DeviceChoice::Vulkan
             | DeviceChoice::Metal
             | DeviceChoice::Dx12
-            | DeviceChoice::Wgpu => best(adapters(backends(choice)), |_| true)
+            | DeviceChoice::Wgpu => best(adapters(backends(choice)), |a| !a.is_software())
                 .ok_or_else(|| DeviceError::NoAdapter { choice, found: all_names() })?,
         };
         Self::open_adapter(choice, &adapter)

@@ -81,8 +81,22 @@ fn numbers_out_of_range() {
     fails(&desk, &["sample", "food", "--scheduler", "magic"], 2, &["magic", "ddim"]);
     fails(&desk, &["sample", "food", "--bridge", "golden-gate"], 2, &["golden-gate", "mean-shift"]);
     fails(&desk, &["sample", "food", "--batch-size", "0"], 2, &["batch size"]);
-    let run = desk.command(&["sample", "food"]).args(["--device=toaster"]).output().unwrap();
+    let run = desk.command_on("toaster", &["sample", "food"]).output().unwrap();
     assert_eq!(run.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("toaster"));
+}
+
+#[test]
+fn a_graphics_device_works_or_is_refused_but_never_crashes() {
+    let desk = Desk::new();
+    let arguments = ["sample", "food", "--no-decode", "--no-search", "--out", "x"];
+    let run = desk.command_on("wgpu", &arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&run.stderr).into_owned();
+    match run.status.code() {
+        Some(0) => assert!(desk.path("x/sheet.png").is_file()),
+        Some(4) => assert!(errors.contains("--device cpu"), "{errors}"),
+        code => panic!("{code:?}: {errors}"),
+    }
 }
 
 #[test]

@@ -39,10 +39,15 @@ impl Desk {
 
     /// The program with these arguments, in this folder, on the CPU.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        self.command_on("cpu", arguments)
+    }
+
+    /// The program with these arguments, in this folder, on another device.
+    pub fn command_on<S: AsRef<OsStr>>(&self, device: &str, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haze"));
         command
             .args(arguments)
-            .arg("--device=cpu")
+            .args(["--device", device])
             .current_dir(self.folder.path())
             .env("HAZE_CACHE", self.path("cache"))
             .env_remove("HAZE_ASSETS")
