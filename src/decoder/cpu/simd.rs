@@ -101,31 +101,37 @@ mod x86 {
 
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: by the contract of the trait.
                     unsafe { $load(from) }
                 }
 
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: by the contract of the trait.
                     unsafe { $store(to, self) }
                 }
 
                 #[inline(always)]
                 unsafe fn splat(value: f32) -> Self {
+                    // SAFETY: by the contract of the trait.
                     unsafe { $splat(value) }
                 }
 
                 #[inline(always)]
                 unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: by the contract of the trait.
                     unsafe { $add(self, other) }
                 }
 
                 #[inline(always)]
                 unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: by the contract of the trait.
                     unsafe { $sub(self, other) }
                 }
 
                 #[inline(always)]
                 unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+                    // SAFETY: by the contract of the trait.
                     unsafe { $mul_add(self, factor, term) }
                 }
             }
