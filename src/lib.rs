@@ -21,6 +21,7 @@ pub mod export;
 pub mod files;
 pub mod gallery;
 pub mod model;
+mod panics;
 pub mod query;
 pub mod random;
 pub mod session;

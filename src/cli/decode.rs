@@ -1,6 +1,6 @@
 //! `haze decode`: embeddings (or images, by their embeddings) to images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::files::create_folder;
 use crate::query::{AlphaPolicy, read_image};
 use crate::session::SessionError;
 use crate::session::recipe::{Decoding, MAX_SAMPLES};
-use crate::session::request::DEMO_BUNDLE;
+use crate::session::request::or_demo;
 
 /// Decode embeddings (.npy, .npz) or images to images
 #[derive(Debug, Args)]
@@ -62,9 +62,8 @@ impl Decode {
         }
         let progress = Progress::new(context.options.quiet);
         progress.start("load decoder");
-        let default = Path::new(DEMO_BUNDLE).join("unclip");
-        let path =
-            context.assets()?.resolve(self.decoder.as_deref().unwrap_or(&default), "decoder")?;
+        let named = or_demo(self.decoder.as_deref(), "unclip");
+        let path = context.assets()?.resolve(&named, "decoder")?;
         let decoder =
             UnClipPipeline::load(&path, &context.device()?.device).map_err(SessionError::from)?;
         progress.start("decode");

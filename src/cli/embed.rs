@@ -10,10 +10,10 @@ use super::sample::guess;
 use super::{Context, Exit, table};
 use crate::encoder::{ClipEncoder, Embedding};
 use crate::export::arrays::{Array, write_npz};
-use crate::query::{AlphaPolicy, Query};
-use crate::session::SessionError;
+use crate::query::Query;
 use crate::session::recipe::RecipeQuery;
-use crate::session::request::DEMO_BUNDLE;
+use crate::session::request::or_demo;
+use crate::session::{SessionError, embed_query};
 
 /// Queries embedded at a time.
 const BATCH: usize = 32;
@@ -47,7 +47,7 @@ impl Embed {
                 return Err(SessionError::Cancelled.into());
             }
             for query in batch {
-                embeddings.push(embed(&encoder, query)?);
+                embeddings.push(embed_query(&encoder, query)?);
             }
         }
         if let Some(out) = &self.out {
@@ -128,19 +128,6 @@ pub fn read(queries: &[String]) -> Result<Vec<Query>, SessionError> {
 /// # Errors
 /// When it is missing or damaged, or there is no device.
 pub fn load_encoder(named: Option<&Path>, context: &Context) -> Result<ClipEncoder, SessionError> {
-    let default = Path::new(DEMO_BUNDLE).join("clip");
-    let path = context.assets()?.resolve(named.unwrap_or(&default), "encoder")?;
+    let path = context.assets()?.resolve(&or_demo(named, "clip"), "encoder")?;
     Ok(ClipEncoder::load(&path, &context.device()?.device)?)
-}
-
-/// The frozen embedding of one query.
-///
-/// # Errors
-/// When the encoder fails.
-pub fn embed(encoder: &ClipEncoder, query: &Query) -> Result<Embedding, SessionError> {
-    let mut embeddings = match query {
-        Query::Text(text) => encoder.embed_texts(&[text])?,
-        Query::Image(image) => encoder.embed_images(&[image.to_rgb(AlphaPolicy::default())])?,
-    };
-    Ok(embeddings.swap_remove(0))
 }

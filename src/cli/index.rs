@@ -11,7 +11,7 @@ use super::{Context, Exit, table};
 use crate::encoder::ClipEncoder;
 use crate::gallery::Dataset;
 use crate::session::recipe::ModelRef;
-use crate::session::request::DEMO_BUNDLE;
+use crate::session::request::or_demo;
 use crate::session::{SessionError, fingerprint, galleries};
 
 /// Build a gallery index from an image folder or a dataset file
@@ -42,7 +42,7 @@ impl Index {
             let hint = if earlier { "add --overwrite to replace it" } else { "choose another" };
             return Err(usage(format!("{}: already exists; {hint}", self.out.display())));
         }
-        let named = self.encoder.clone().unwrap_or_else(|| [DEMO_BUNDLE, "clip"].iter().collect());
+        let named = or_demo(self.encoder.as_deref(), "clip");
         let encoder_path = assets.resolve(&named, "encoder")?;
         let dataset = assets.resolve(&self.dataset, "dataset")?;
         let mut dataset = Dataset::open(&dataset).map_err(SessionError::from)?;

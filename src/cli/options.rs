@@ -145,7 +145,8 @@ impl DecodingOptions {
     }
 }
 
-fn set<T>(field: &mut T, value: Option<T>) {
+/// Replaces a default where the user gave a value.
+pub fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
     }

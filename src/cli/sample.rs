@@ -220,13 +220,12 @@ fn text_of(result: &QueryResult, folder: &Path) -> String {
             "\nRetrieval from {} items, by the mean; ranks over {} draws\n",
             retrieved.gallery_size, retrieved.draws
         );
-        let top_k = format!("in top {}", retrieved.top_k);
         let columns = [
             table::numbers("rank"),
             table::words("item"),
             table::numbers("cosine"),
             table::numbers("first"),
-            table::numbers("in top k"),
+            table::numbers(format!("in top {}", retrieved.top_k)),
             table::numbers("ranks (90 %)"),
             table::numbers("frozen rank"),
         ];
@@ -245,7 +244,7 @@ fn text_of(result: &QueryResult, folder: &Path) -> String {
                 ]
             })
             .collect();
-        text += &table::render(&columns, &rows).replacen("in top k", &pad(&top_k), 1);
+        text += &table::render(&columns, &rows);
         text += &format!(
             "  the best match is among {} in 90 % of the draws\n",
             items(retrieved.best_match_set)
@@ -268,11 +267,6 @@ fn text_of(result: &QueryResult, folder: &Path) -> String {
     text += &format!("  open    {}\n", folder.join(SHEET_FILE).display());
     text += &format!("  repeat  haze replay {}\n", folder.join(SHEET_FILE).display());
     text
-}
-
-/// The header of the "in top k" column, as wide as the placeholder it replaces.
-fn pad(title: &str) -> String {
-    format!("{title:>8}")
 }
 
 fn heading(result: &QueryResult) -> String {

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use serde_json::json;
 
-use super::embed::{embed, load_encoder, read};
+use super::embed::{load_encoder, read};
 use super::progress::Progress;
 use super::{Context, Exit, table};
 use crate::session::SessionError;
 use crate::session::galleries::{Gallery, file_name};
 use crate::session::recipe::ModelRef;
-use crate::session::request::DEMO_BUNDLE;
-use crate::session::{Job, fingerprint};
+use crate::session::request::or_demo;
+use crate::session::{Job, embed_query, fingerprint};
 
 /// Search a gallery with the frozen embedding of a query
 #[derive(Debug, Args)]
@@ -36,14 +36,11 @@ impl Search {
     pub fn run(&self, context: &Context) -> anyhow::Result<Exit> {
         let query = read(std::slice::from_ref(&self.query))?.swap_remove(0);
         let assets = context.assets()?;
-        let path = |named: &Option<PathBuf>, part: &str| {
-            named.clone().unwrap_or_else(|| [DEMO_BUNDLE, part].iter().collect())
-        };
-        let encoder_path = path(&self.encoder, "clip");
+        let encoder_path = or_demo(self.encoder.as_deref(), "clip");
         let encoder = load_encoder(Some(&encoder_path), context)?;
         let hash = fingerprint::of_folder(&assets.resolve(&encoder_path, "encoder")?)?;
         let encoder_reference = ModelRef { path: encoder_path, hash };
-        let gallery_reference = ModelRef::new(path(&self.gallery, "gallery"));
+        let gallery_reference = ModelRef::new(or_demo(self.gallery.as_deref(), "gallery"));
         let progress = Progress::new(context.options.quiet);
         let mut on_event = |event: crate::session::event::Event<'_>| {
             progress.show(&event);
@@ -57,7 +54,7 @@ impl Search {
             &mut Job::new(&mut on_event),
         )?;
         progress.finish();
-        let embedding = embed(&encoder, &query)?;
+        let embedding = embed_query(&encoder, &query)?;
         let hits = gallery.search(&embedding.values, self.top_k as usize)?;
         let ids: Vec<usize> = hits.iter().map(|hit| hit.id).collect();
         let metadata = gallery.store.metadata(&ids).map_err(SessionError::from)?;

@@ -2,19 +2,19 @@
 
 /// One column.
 pub struct Column {
-    pub title: &'static str,
+    pub title: String,
     /// Numbers stand to the right, words to the left.
     pub right: bool,
 }
 
 /// A column of words.
-pub fn words(title: &'static str) -> Column {
-    Column { title, right: false }
+pub fn words(title: impl Into<String>) -> Column {
+    Column { title: title.into(), right: false }
 }
 
 /// A column of numbers.
-pub fn numbers(title: &'static str) -> Column {
-    Column { title, right: true }
+pub fn numbers(title: impl Into<String>) -> Column {
+    Column { title: title.into(), right: true }
 }
 
 /// The table as lines of text, without trailing spaces.
@@ -30,7 +30,7 @@ pub fn render(columns: &[Column], rows: &[Vec<String>]) -> String {
         });
         format!("  {}", padded.collect::<Vec<_>>().join("  ")).trim_end().to_owned() + "\n"
     };
-    let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
+    let titles: Vec<String> = columns.iter().map(|column| column.title.clone()).collect();
     let mut text = line(&titles);
     for row in rows {
         text += &line(row);

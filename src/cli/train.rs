@@ -7,11 +7,12 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 
 use super::exit::usage;
+use super::options::set;
 use super::progress::Progress;
 use super::{Context, Exit, table};
 use crate::adapter::probvlm::Preset;
 use crate::adapter::training::{Schedule, TrainingEvent, TrainingOptions};
-use crate::session::request::DEMO_BUNDLE;
+use crate::session::request::or_demo;
 use crate::session::training::{
     CHECKPOINT_FILE, HeldOut, Target, TrainingJob, TrainingProgress, TrainingReport, is_finished,
     train,
@@ -94,12 +95,9 @@ impl Train {
                 self.out.display()
             )));
         }
-        let part = |named: &Option<PathBuf>, folder: &str| {
-            named.clone().unwrap_or_else(|| [DEMO_BUNDLE, folder].iter().collect())
-        };
         let job = TrainingJob {
-            pairs: part(&self.pairs, "pairs"),
-            encoder: part(&self.encoder, "clip"),
+            pairs: or_demo(self.pairs.as_deref(), "pairs"),
+            encoder: or_demo(self.encoder.as_deref(), "clip"),
             target: self.target,
             options: self.options(),
             training_split: self.train_split.clone(),
@@ -138,11 +136,6 @@ impl Train {
 
     fn options(&self) -> TrainingOptions {
         let mut options = TrainingOptions::new(self.preset);
-        fn set<T: Copy>(field: &mut T, value: Option<T>) {
-            if let Some(value) = value {
-                *field = value;
-            }
-        }
         set(&mut options.epochs, self.epochs);
         set(&mut options.patience, self.patience);
         set(&mut options.batch_size, self.batch_size);

@@ -51,10 +51,7 @@ impl Embedding {
 
     /// Cosine of the angle to another embedding, -1 to 1; 0 where one of them is zero.
     pub fn cosine(&self, other: &Embedding) -> f64 {
-        let products = self.values.iter().zip(&other.values);
-        let dot: f64 = products.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-        let norms = self.norm() * other.norm();
-        if norms > 0.0 { dot / norms } else { 0.0 }
+        cosine(&self.values, &other.values)
     }
 
     /// The embedding scaled to unit length; a zero vector stays zero.
@@ -62,6 +59,13 @@ impl Embedding {
         let scale = self.norm().max(f64::MIN_POSITIVE);
         self.values.iter().map(|&v| (f64::from(v) / scale) as f32).collect()
     }
+}
+
+/// Cosine of the angle between two vectors, accumulated in f64; 0 where one of them is zero.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    let norms = norm(a) * norm(b);
+    if norms > 0.0 { dot / norms } else { 0.0 }
 }
 
 /// Euclidean norm of a vector, accumulated in f64.

@@ -61,6 +61,8 @@ pub struct ItemRanks {
 pub struct RankDistribution {
     /// By the mean embedding's ranking.
     pub items: Vec<ItemRanks>,
+    /// The best match of each sample, `[S]`.
+    pub best: Vec<Hit>,
     /// Number of samples S.
     pub samples: usize,
     /// k of P(in top k).
@@ -128,6 +130,7 @@ impl RankDistribution {
         let winners = count_top1(&top_of_samples);
         Ok(Self {
             items,
+            best: top_of_samples.iter().filter_map(|hits| hits.first().copied()).collect(),
             samples: samples.len(),
             top_k,
             covering_set: covering_set(&winners, samples.len()),

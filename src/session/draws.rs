@@ -6,7 +6,7 @@ use super::error::SessionError;
 use super::recipe::Sampling;
 use super::result::{Nearest, Sample, SampleStatistics};
 use crate::distribution::EmbeddingDistribution;
-use crate::encoder::norm;
+use crate::encoder::cosine;
 
 /// The draws behind every statistic; the decoded samples are the first of them.
 pub struct Draws {
@@ -40,7 +40,6 @@ impl Draws {
     pub fn samples(&self, count: usize, nearest: Option<&Vec<Nearest>>) -> Vec<Sample> {
         let mut sorted = self.log_probs.clone();
         sorted.sort_by(f64::total_cmp);
-        let mean_norm = norm(&self.mean);
         let sample = |(index, values): (usize, &Vec<f32>)| {
             let log_prob = self.log_probs[index];
             let below = sorted.partition_point(|&other| other < log_prob);
@@ -49,9 +48,6 @@ impl Draws {
                 .zip(&self.mean)
                 .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
                 .sum();
-            let dot: f64 =
-                values.iter().zip(&self.mean).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-            let norms = norm(values) * mean_norm;
             Sample {
                 values: values.clone(),
                 statistics: SampleStatistics {
@@ -59,7 +55,7 @@ impl Draws {
                     log_prob,
                     typicality: below as f64 / sorted.len() as f64,
                     distance_to_mean: difference.sqrt(),
-                    cosine_to_mean: if norms > 0.0 { dot / norms } else { 0.0 },
+                    cosine_to_mean: cosine(values, &self.mean),
                     nearest: nearest.and_then(|all| all.get(index)).cloned(),
                     decoded_cosine: None,
                 },

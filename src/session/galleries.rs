@@ -131,9 +131,7 @@ impl Gallery {
             distinct_best: ranks.distinct_top1,
             best_match_set: ranks.covering_set.len(),
         };
-        let best = self.search.search(&draws.values, 1)?;
-        let best: Vec<Hit> = best.into_iter().flatten().collect();
-        Ok(Found { retrieved, nearest: self.nearest(&best)? })
+        Ok(Found { retrieved, nearest: self.nearest(&ranks.best)? })
     }
 
     /// The `k` best items of one query `[D]`, by cosine, ties by the lower row.

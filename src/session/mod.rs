@@ -33,7 +33,7 @@ pub use error::SessionError;
 use crate::adapter::bridge::Bridge;
 use crate::decoder::{DecodeOptions, DecodeProgress};
 use crate::distribution::EmbeddingDistribution;
-use crate::encoder::{Embedding, Modality};
+use crate::encoder::{ClipEncoder, Embedding, Modality};
 use crate::model::device::ComputeDevice;
 use crate::query::{AlphaPolicy, Query, pixels_hash};
 use draws::Draws;
@@ -142,7 +142,8 @@ impl Session {
         }
 
         job.stage(Stage::Embed)?;
-        let (query_embedding, tokens_cut) = embed(&encoder, &query)?;
+        let query_embedding = embed_query(&encoder, &query)?;
+        let tokens_cut = tokens_cut(&encoder, &query)?;
         if tokens_cut > 0 {
             job.tell(Event::Warning(format!(
                 "the text is longer than the encoder reads: its last {tokens_cut} token(s) are \
@@ -257,11 +258,8 @@ impl<'a> Job<'a> {
 /// Those of `work`, and [`SessionError::Panic`].
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-            .unwrap_or_else(|| "unknown cause".to_owned());
+        let text = crate::panics::message(panic.as_ref());
+        let text = text.unwrap_or_else(|| "unknown cause".to_owned());
         Err(SessionError::Panic(text))
     })
 }
@@ -289,22 +287,24 @@ fn read_query(query: &mut RecipeQuery) -> Result<Query, SessionError> {
     }
 }
 
-/// The frozen embedding of a query, and how many of its tokens the encoder did not see.
-fn embed(
-    encoder: &crate::encoder::ClipEncoder,
-    query: &Query,
-) -> Result<(Embedding, usize), SessionError> {
-    let (mut embeddings, tokens_cut) = match query {
-        Query::Text(text) => {
-            let tokens = encoder.token_count(text)?;
-            (encoder.embed_texts(&[text])?, tokens.saturating_sub(encoder.max_tokens()))
-        }
-        Query::Image(image) => (encoder.embed_images(&[image.to_rgb(AlphaPolicy::default())])?, 0),
+/// The frozen embedding of a query.
+///
+/// # Errors
+/// When the encoder fails.
+pub fn embed_query(encoder: &ClipEncoder, query: &Query) -> Result<Embedding, SessionError> {
+    let mut embeddings = match query {
+        Query::Text(text) => encoder.embed_texts(&[text])?,
+        Query::Image(image) => encoder.embed_images(&[image.to_rgb(AlphaPolicy::default())])?,
     };
-    let embedding = embeddings
-        .pop()
-        .ok_or_else(|| SessionError::Panic("the encoder returned no embedding".to_owned()))?;
-    Ok((embedding, tokens_cut))
+    Ok(embeddings.swap_remove(0))
+}
+
+/// How many tokens at the end of a query the encoder does not see.
+fn tokens_cut(encoder: &ClipEncoder, query: &Query) -> Result<usize, SessionError> {
+    match query {
+        Query::Text(text) => Ok(encoder.token_count(text)?.saturating_sub(encoder.max_tokens())),
+        Query::Image(_) => Ok(0),
+    }
 }
 
 fn decode_options(recipe: &Recipe, batch_size: Option<usize>) -> DecodeOptions {
@@ -342,7 +342,7 @@ fn decoder_inputs(
 
 /// Embeds the decoded images and notes how close each is to what the decoder was given.
 fn reencode(
-    encoder: &crate::encoder::ClipEncoder,
+    encoder: &ClipEncoder,
     inputs: &[Vec<f32>],
     images: &[RgbImage],
     samples: &mut [Sample],

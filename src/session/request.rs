@@ -12,6 +12,11 @@ use crate::files::FileError;
 /// Name of the bundle that comes with Haze.
 pub const DEMO_BUNDLE: &str = "demo";
 
+/// The path that was named, or that part of the demo bundle.
+pub fn or_demo(named: Option<&Path>, part: &str) -> PathBuf {
+    named.map_or_else(|| Path::new(DEMO_BUNDLE).join(part), Path::to_owned)
+}
+
 /// The models as the user named them; what is not named comes from the bundle.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelChoice {

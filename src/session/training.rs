@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 use serde::Serialize;
@@ -149,8 +150,8 @@ pub struct LevelUncertainty {
 
 /// Embedded pairs of one split.
 struct Pairs {
-    texts: Vec<f32>,
-    images: Vec<f32>,
+    texts: Arc<[f32]>,
+    images: Arc<[f32]>,
     dim: usize,
     /// Text row, image row and level of every caption.
     captions: Vec<(usize, usize, Option<u32>)>,
@@ -244,7 +245,12 @@ fn embed_pairs(
         }
         told = done;
     }
-    Ok(Pairs { texts, images: pairs.all_image_rows(), dim: encoder.dim(), captions })
+    Ok(Pairs {
+        texts: texts.into(),
+        images: pairs.all_image_rows().into(),
+        dim: encoder.dim(),
+        captions,
+    })
 }
 
 impl Pairs {
@@ -264,8 +270,8 @@ impl Pairs {
         let mut is_held_out = vec![false; images];
         order[..held_out].iter().for_each(|&image| is_held_out[image] = true);
         let part = |wanted: bool| Self {
-            texts: self.texts.clone(),
-            images: self.images.clone(),
+            texts: Arc::clone(&self.texts),
+            images: Arc::clone(&self.images),
             dim: self.dim,
             captions: self
                 .captions

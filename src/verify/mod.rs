@@ -133,10 +133,7 @@ pub fn verify_case(folder: &Path, device: &Device) -> Outcome {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Outcome::Broken(error.to_string()),
         Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            let text = crate::panics::message(panic.as_ref());
             Outcome::Broken(format!("panicked: {}", text.unwrap_or_default()))
         }
     }
