@@ -12,6 +12,7 @@
 //! ```
 
 pub mod adapter;
+pub mod app;
 pub mod cli;
 pub mod decoder;
 pub mod distribution;

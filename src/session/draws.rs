@@ -9,11 +9,12 @@ use crate::distribution::EmbeddingDistribution;
 use crate::encoder::cosine;
 
 /// The draws behind every statistic; the decoded samples are the first of them.
+#[derive(Debug, Clone)]
 pub struct Draws {
     /// `[N]` rows of `[D]` values.
     pub values: Vec<Vec<f32>>,
     /// `[N]` log-densities in nats.
-    log_probs: Vec<f64>,
+    pub log_probs: Vec<f64>,
     mean: Vec<f32>,
 }
 

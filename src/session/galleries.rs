@@ -119,6 +119,9 @@ impl Gallery {
                 top_k_count: count(ranks.p_top_k),
                 p_top_k: ranks.p_top_k,
                 rank_median: ranks.rank_median,
+                rank_q25: ranks.rank_median,
+                rank_q75: ranks.rank_median,
+                relevant: None,
                 rank_low: ranks.rank_q05,
                 rank_high: ranks.rank_q95,
             }
@@ -130,6 +133,10 @@ impl Gallery {
             items: items.collect(),
             distinct_best: ranks.distinct_top1,
             best_match_set: ranks.covering_set.len(),
+            best_match_rows: ranks.covering_set.clone(),
+            sample_hits: Vec::new(),
+            above: Vec::new(),
+            names: BTreeMap::new(),
         };
         Ok(Found { retrieved, nearest: self.nearest(&ranks.best)? })
     }

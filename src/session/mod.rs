@@ -9,17 +9,20 @@
 
 pub mod assets;
 pub mod cache;
-mod draws;
+pub mod draws;
+pub mod engine;
 mod error;
 pub mod event;
 pub mod fingerprint;
 pub mod galleries;
 mod loaded;
 pub mod plan;
+pub mod projection;
 pub mod recipe;
 mod reference;
 pub mod request;
 pub mod result;
+pub mod studies;
 pub mod training;
 
 use std::ops::ControlFlow;
@@ -209,6 +212,7 @@ impl Session {
             distribution,
             reference,
             samples,
+            draws: std::sync::Arc::new(draws),
             mean_tile,
             tiles,
             retrieval: retrieved.map(|found| found.retrieved),

@@ -1,11 +1,15 @@
 //! What a finished query holds: everything the window shows and the export writes.
 
+use std::collections::BTreeMap;
+
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::draws::Draws;
 use super::recipe::Recipe;
 use crate::distribution::EmbeddingDistribution;
 use crate::encoder::{Embedding, Modality};
+use crate::gallery::Hit;
 
 /// A finished query.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct QueryResult {
     pub reference: Option<Reference>,
     /// The samples that were decoded, in order of their index.
     pub samples: Vec<Sample>,
+    /// All draws behind the statistics; the samples are the first of them.
+    pub draws: std::sync::Arc<Draws>,
     /// Decoded image of the mean embedding.
     pub mean_tile: Option<Tile>,
     /// Decoded images, one per sample; empty when nothing was decoded.
@@ -106,6 +112,24 @@ pub struct Retrieved {
     pub distinct_best: usize,
     /// Size of the smallest set of items that holds the best match in 90 % of the draws.
     pub best_match_set: usize,
+    /// Rows of that set, most frequent first.
+    pub best_match_rows: Vec<usize>,
+    /// For each decoded sample its own best items, `top_k` at most, best first.
+    pub sample_hits: Vec<Vec<Hit>>,
+    /// `[n][n]` over the first n of `items`: share of draws in which item i scores above item j.
+    pub above: Vec<Vec<f32>>,
+    /// Names of every row mentioned anywhere in this result.
+    pub names: BTreeMap<usize, ItemName>,
+}
+
+/// What is known of a gallery row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemName {
+    /// File name of the image.
+    pub image: String,
+    /// Where that image is on this machine, if the gallery says so.
+    pub image_path: Option<std::path::PathBuf>,
+    pub caption: Option<String>,
 }
 
 /// One retrieved item and its possible ranks.
@@ -135,6 +159,12 @@ pub struct RankedItem {
     pub p_top_k: f64,
     /// Median rank over the draws.
     pub rank_median: usize,
+    /// 25 % quantile of its rank over the draws.
+    pub rank_q25: usize,
+    /// 75 % quantile of its rank over the draws.
+    pub rank_q75: usize,
+    /// Whether the gallery says that it belongs to the query; `None` where it does not say.
+    pub relevant: Option<bool>,
     /// 5 % quantile of its rank over the draws.
     pub rank_low: usize,
     /// 95 % quantile of its rank over the draws.

@@ -1,0 +1,86 @@
+//! What panes ask for. Panes never change the state themselves: they send actions, which are
+//! applied between frames.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use super::command::UiCommand;
+use super::export::ExportRequest;
+use super::layout::PaneKind;
+use super::notices::Notice;
+use super::state::form::QueryForm;
+use super::state::history::EntryId;
+use super::state::selection::{Item, SelectMode};
+use crate::session::engine::{JobId, LadderRequest};
+use crate::session::training::TrainingJob;
+
+/// One wish of the user.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A command of the list, as if chosen by its key or in the palette.
+    Command(UiCommand),
+    /// The query form was edited. `analyse` asks for a run of what needs no decoding, for changes
+    /// that are cheap to follow at once.
+    EditForm {
+        form: Box<QueryForm>,
+        analyse: bool,
+    },
+    /// Runs the form's query; `decode` None follows the setting "decode automatically".
+    Run {
+        decode: Option<bool>,
+    },
+    /// Makes an image file the query and runs it.
+    QueryImageFile(PathBuf),
+    /// Makes pasted or decoded pixels the query and runs it; `name` for the history.
+    QueryPixels {
+        image: Arc<RgbImage>,
+        name: String,
+    },
+    /// Makes a text the query and runs it.
+    QueryText(String),
+    /// Something dropped, pasted or opened: found out what it is, then acted on.
+    TakeIn(Vec<PathBuf>),
+    Hover(Option<Item>),
+    Select {
+        items: Vec<Item>,
+        mode: SelectMode,
+        from: PaneKind,
+    },
+    /// Shows an earlier query again.
+    OpenEntry(EntryId),
+    PinEntry(EntryId, bool),
+    DeleteEntry(EntryId),
+    /// Puts an entry beside the current one (B of A/B); `None` ends the comparison.
+    CompareWith(Option<EntryId>),
+    Cancel(JobId),
+    Pause(JobId, bool),
+    /// Takes a waiting job's place back to the form, or moves it; jobs are in the queue order.
+    Dequeue(JobId),
+    /// Decodes an entry (again); a smaller batch after a failure.
+    Decode {
+        entry: EntryId,
+        batch_size: Option<usize>,
+    },
+    Traverse {
+        dimensions: Vec<usize>,
+        offsets: Vec<f64>,
+    },
+    NoiseGrid {
+        embeddings: usize,
+        noises: usize,
+    },
+    Ladder(LadderRequest),
+    Train(Box<TrainingJob>),
+    /// Recall and uncertainty over the current gallery's captions.
+    Evaluate,
+    Export(ExportRequest),
+    CopyText(String),
+    CopyImage(Arc<RgbImage>),
+    ShowPane(PaneKind),
+    /// A large view of a tile; `None` closes it.
+    Enlarge(Option<Item>),
+    Notify(Notice),
+    RestartEngine,
+}

@@ -1,0 +1,26 @@
+//! What can be exported from the window.
+
+use super::layout::PaneKind;
+
+/// A wish to write something; the window asks where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportRequest {
+    /// The whole result as one PNG with the recipe inside.
+    Sheet,
+    /// The result folder of the command line: sheet, tiles, tables, arrays, recipe.
+    Folder,
+    /// One decoded tile: 0 is the mean, i + 1 sample i.
+    Tile(usize),
+    /// What a pane shows, as a figure or as the data behind it.
+    Pane { pane: PaneKind, format: ExportFormat },
+}
+
+/// File formats of a pane's figure or data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    Png,
+    Svg,
+    Csv,
+    Parquet,
+    Npz,
+}

@@ -1,0 +1,98 @@
+//! What the window shows, apart from how: one value that every pane reads and only actions change.
+
+pub mod form;
+pub mod history;
+pub mod jobs;
+pub mod selection;
+pub mod settings;
+pub mod undo;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use form::QueryForm;
+use history::{Entry, EntryId, History};
+use jobs::Jobs;
+use selection::{Item, Selection};
+use settings::Settings;
+
+use crate::session::Assets;
+use crate::session::engine::{Evaluation, JobFailure};
+use crate::session::projection::GalleryMap;
+use crate::session::studies::ladder::Ladder;
+use crate::session::studies::noise_grid::NoiseGrid;
+use crate::session::studies::traverse::Traverse;
+
+/// Everything the panes read.
+pub struct State {
+    pub assets: Assets,
+    pub settings: Settings,
+    /// The query as it is being edited.
+    pub form: QueryForm,
+    pub history: History,
+    /// The entry on screen (A).
+    pub current: Option<EntryId>,
+    /// The entry beside it (B).
+    pub compared: Option<EntryId>,
+    pub selection: Selection,
+    pub jobs: Jobs,
+    /// Why the last interactive job failed; cleared by the next success.
+    pub query_failure: Option<JobFailure>,
+    pub map: Option<Arc<GalleryMap>>,
+    pub traverse: Study<Traverse>,
+    pub noise_grid: Study<NoiseGrid>,
+    pub ladder: Study<Ladder>,
+    pub evaluation: Study<Evaluation>,
+    pub training: TrainingState,
+    /// The tile in the large view.
+    pub enlarged: Option<Item>,
+    /// Name and kind of the device that computes, once it is open.
+    pub device: Option<String>,
+    /// Name of the adapter that draws.
+    pub drawing_on: Option<String>,
+}
+
+/// Outcome of a study, for the entry it was made with.
+#[derive(Debug, Clone)]
+pub enum Study<T> {
+    None,
+    Done { entry: Option<EntryId>, result: Arc<T> },
+    Failed(JobFailure),
+}
+
+impl<T> Study<T> {
+    /// The result, if there is one.
+    pub fn result(&self) -> Option<&Arc<T>> {
+        match self {
+            Study::Done { result, .. } => Some(result),
+            _ => None,
+        }
+    }
+}
+
+/// The last training run.
+#[derive(Debug, Clone, Default)]
+pub struct TrainingState {
+    pub job: Option<crate::session::engine::JobId>,
+    pub epochs: Vec<crate::adapter::training::EpochRecord>,
+    /// Items, batches per epoch, epochs and baselines, once started.
+    pub started: Option<crate::adapter::training::TrainingEvent>,
+    /// The newest batch.
+    pub batch: Option<crate::adapter::training::TrainingEvent>,
+    /// Loss of every batch: fractional epoch and loss.
+    pub losses: Vec<[f64; 2]>,
+    pub written: Option<PathBuf>,
+    pub failure: Option<JobFailure>,
+}
+
+impl State {
+    /// The entry on screen.
+    pub fn entry(&self) -> Option<&Entry> {
+        self.current.and_then(|id| self.history.get(id))
+    }
+
+    /// The entry beside it.
+    pub fn other(&self) -> Option<&Entry> {
+        self.compared.and_then(|id| self.history.get(id))
+    }
+}
