@@ -66,11 +66,10 @@ impl SavedLayout {
             return None;
         }
         let mut seen = std::collections::BTreeSet::new();
-        let mut panes = self.tree.tiles.tiles().filter_map(|tile| match tile {
-            Tile::Pane(kind) => Some(*kind),
-            Tile::Container(_) => None,
+        let sound = self.tree.tiles.tiles().all(|tile| match tile {
+            Tile::Pane(kind) => seen.insert(*kind),
+            Tile::Container(_) => true,
         });
-        let sound = panes.all(|kind| seen.insert(kind));
         (sound && !seen.is_empty()).then_some(self.tree)
     }
 }
