@@ -7,3 +7,4 @@ mod interrupts;
 mod main_job;
 mod support;
 mod training;
+mod window;

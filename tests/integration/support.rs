@@ -66,6 +66,11 @@ impl Desk {
 pub struct Finished(Output);
 
 impl Finished {
+    /// What a process left.
+    pub fn of(output: Output) -> Self {
+        Self(output)
+    }
+
     pub fn code(&self) -> i32 {
         self.0.status.code().unwrap_or(-1)
     }

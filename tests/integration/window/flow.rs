@@ -1,0 +1,126 @@
+//! The main flow by accessible labels, on the demo bundle.
+
+use egui_kittest::kittest::Queryable as _;
+use haze::app::action::Action;
+use haze::app::command::UiCommand;
+use haze::app::dialogs::Dialogs;
+use haze::app::state::form::QueryForm;
+use haze::app::state::history::{DecodeState, TileState};
+
+use super::{decoded, real_engine, send, wait, window};
+use crate::support::Desk;
+
+fn edit(app: &haze::app::HazeApp, change: impl FnOnce(&mut QueryForm)) -> Action {
+    let mut form = app.state().form.clone();
+    change(&mut form);
+    Action::EditForm { form: Box::new(form), analyse: false }
+}
+
+#[test]
+fn a_typed_query_shows_retrieval_then_samples_and_its_sheet_replays_to_the_same_pixels() {
+    let desk = Desk::new();
+    let sheet = desk.path("exported.png");
+    let mut harness =
+        window([1280.0, 720.0], real_engine(), Dialogs::fixed(vec![sheet.clone()]));
+    let few = edit(harness.state(), |form| {
+        form.sampling.samples = 4;
+        form.decoding.steps = 4;
+    });
+    send(&mut harness, few);
+    let text = harness.get_by_label("Query text");
+    text.focus();
+    harness.step();
+    harness.get_by_label("Query text").type_text("a glossy drawing of a red apple");
+    harness.step();
+    harness.key_press(egui::Key::Enter);
+    wait(&mut harness, "retrieval", 60, |app| {
+        app.state().entry().is_some_and(|entry| entry.result.is_some())
+    });
+    wait(&mut harness, "pictures", 60, decoded);
+    harness.run_steps(3);
+    assert!(harness.query_by_label_contains("rank 1:").is_some(), "the best match is listed");
+    assert!(harness.query_by_label_contains("sample 0").is_some(), "samples can be picked");
+
+    harness.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::E);
+    harness.step();
+    wait(&mut harness, "the sheet", 30, |_| sheet.is_file());
+    let replay = desk.run(&["replay", sheet.to_str().unwrap(), "--json"]).ok();
+    assert_eq!(replay.json()["equal"], true, "{}", replay.stdout());
+}
+
+#[test]
+fn a_cancelled_decode_stops_and_the_next_query_is_untouched() {
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let many = edit(harness.state(), |form| form.decoding.steps = 400);
+    send(&mut harness, many);
+    send(&mut harness, Action::QueryText("food".to_owned()));
+    wait(&mut harness, "a running decode", 60, |app| {
+        app.state().jobs.iter().any(|job| job.progress.is_some_and(|p| p.done > 2))
+    });
+    harness.key_press(egui::Key::Escape);
+    wait(&mut harness, "the end of it", 30, |app| {
+        app.state().entry().is_some_and(|e| matches!(e.decode, DecodeState::Stopped { .. }))
+    });
+    let few = edit(harness.state(), |form| form.decoding.steps = 2);
+    send(&mut harness, few);
+    send(&mut harness, Action::QueryText("a vehicle".to_owned()));
+    wait(&mut harness, "the next query", 60, |app| {
+        decoded(app) && app.state().entry().is_some_and(|e| e.title() == "a vehicle")
+    });
+}
+
+#[test]
+fn a_statistic_alone_never_decodes_again() {
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let few = edit(harness.state(), |form| {
+        form.sampling.samples = 2;
+        form.decoding.steps = 2;
+    });
+    send(&mut harness, few);
+    send(&mut harness, Action::QueryText("food".to_owned()));
+    wait(&mut harness, "pictures", 60, decoded);
+    let hashes = |app: &haze::app::HazeApp| -> Vec<String> {
+        let tile = |tile: &TileState| match tile {
+            TileState::Done(tile) => tile.hash.clone(),
+            _ => "missing".to_owned(),
+        };
+        app.state().entry().unwrap().tiles.iter().map(tile).collect()
+    };
+    let (id, before) = (harness.state().state().current, hashes(harness.state()));
+    let mut form = harness.state().state().form.clone();
+    form.retrieval.top_k = 3;
+    send(&mut harness, Action::EditForm { form: Box::new(form), analyse: true });
+    wait(&mut harness, "the new list", 30, |app| {
+        let result = app.state().entry().and_then(|e| e.result.clone());
+        result.and_then(|r| r.retrieval.clone()).is_some_and(|r| r.top_k == 3)
+    });
+    assert_eq!(harness.state().state().current, id);
+    assert_eq!(hashes(harness.state()), before);
+    assert!(decoded(harness.state()));
+}
+
+#[test]
+fn the_palette_finds_a_command_by_part_of_its_name() {
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    harness.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::P);
+    harness.run_steps(2);
+    harness.get_by_label("Command name").type_text("light");
+    harness.run_steps(2);
+    harness.key_press(egui::Key::Enter);
+    harness.run_steps(3);
+    assert_eq!(harness.ctx.theme(), egui::Theme::Light);
+}
+
+#[test]
+fn undo_brings_the_form_back() {
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let before = harness.state().state().form.clone();
+    let changed = edit(harness.state(), |form| form.sampling.seed = 42);
+    send(&mut harness, changed);
+    send(&mut harness, Action::Command(UiCommand::Undo));
+    harness.run_steps(2);
+    assert_eq!(harness.state().state().form, before);
+    send(&mut harness, Action::Command(UiCommand::Redo));
+    harness.run_steps(2);
+    assert_eq!(harness.state().state().form.sampling.seed, 42);
+}
