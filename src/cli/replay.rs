@@ -32,8 +32,8 @@ impl Replay {
         let recipe = with_query_image(original.recipe.clone(), &self.sheet);
         let output = self.out.as_ref().map(|out| OutputFolder::reserve(out, self.overwrite));
         let output = output.transpose()?;
-        let mut session = Session::new(context.assets()?, context.device()?);
-        let result = run_with_progress(&mut session, &recipe, None, context)?;
+        let session = Session::new(context.assets()?, context.device()?);
+        let result = run_with_progress(&session, &recipe, None, context)?;
         let report = compare(&original, &result, &self.sheet);
         let written = match output {
             Some(output) => {

@@ -120,7 +120,7 @@ pub struct Job {
 
 impl Job {
     pub fn run(self, context: &Context, assets: Assets) -> anyhow::Result<Exit> {
-        let mut session = Session::new(assets, context.device()?);
+        let session = Session::new(assets, context.device()?);
         if self.dry_run {
             let plan = session.plan(&self.recipe, self.batch_size)?;
             context.print(&json!({ "plan": plan, "recipe": self.recipe }), plan_text(&plan))?;
@@ -131,7 +131,7 @@ impl Job {
         });
         // Before any work: an unwritable folder should not cost the user a decode.
         let output = OutputFolder::reserve(&target, self.overwrite)?;
-        let result = run_with_progress(&mut session, &self.recipe, self.batch_size, context)?;
+        let result = run_with_progress(&session, &self.recipe, self.batch_size, context)?;
         write_result(&result, output.path())?;
         let folder = output.finish()?;
         context.print(&json_of(&result, &folder), text_of(&result, &folder))?;
@@ -144,7 +144,7 @@ impl Job {
 /// # Errors
 /// Those of the session.
 pub fn run_with_progress(
-    session: &mut Session,
+    session: &Session,
     recipe: &Recipe,
     batch_size: Option<usize>,
     context: &Context,

@@ -7,6 +7,7 @@ mod diffusers_config;
 mod error;
 mod layers;
 pub mod model_error;
+mod latent_preview;
 mod noise;
 pub mod noising;
 pub mod pipeline;

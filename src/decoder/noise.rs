@@ -17,10 +17,9 @@ pub(super) struct TileNoise {
 }
 
 impl TileNoise {
-    /// Noise for `tiles` tiles from tile `first` on. Common noise is that of tile 0 for every
-    /// tile, so that tiles differ by their embedding alone.
-    pub(super) fn new(seed: u64, independent: bool, first: u64, tiles: usize) -> Self {
-        let indices: Vec<u64> = if independent { (first..).take(tiles).collect() } else { vec![0] };
+    /// Noise for `tiles` tiles: `indices` has one noise for each, or one that all have in common,
+    /// so that they differ by their embedding alone.
+    pub(super) fn new(seed: u64, indices: Vec<u64>, tiles: usize) -> Self {
         let step_generators =
             indices.iter().map(|&index| generator(seed, Stream::AncestralSteps, index)).collect();
         Self { seed, indices, tiles, step_generators }
@@ -83,8 +82,11 @@ mod tests {
     fn a_tile_has_the_same_noise_in_every_batch() {
         let device = ComputeDevice::cpu().device;
         for independent in [false, true] {
-            let mut whole = TileNoise::new(9, independent, 4, 3);
-            let mut part = TileNoise::new(9, independent, 6, 1);
+            let indices = |tiles: std::ops::Range<u64>| -> Vec<u64> {
+                if independent { tiles.collect() } else { vec![0] }
+            };
+            let mut whole = TileNoise::new(9, indices(4..7), 3);
+            let mut part = TileNoise::new(9, indices(6..7), 1);
             let last = |tensor: Tensor<4>| tensor.narrow(0, 2, 1);
             let shape = [2, 3, 3];
             assert_eq!(
@@ -103,17 +105,16 @@ mod tests {
     #[test]
     fn common_noise_is_that_of_tile_zero_and_independent_noise_that_of_the_tile() {
         let device = ComputeDevice::cpu().device;
-        let of =
-            |independent| values(TileNoise::new(3, independent, 5, 2).embedding_noise(4, &device));
+        let of = |indices| values(TileNoise::new(3, indices, 2).embedding_noise(4, &device));
         let tile = |index| standard_normal(3, Stream::EmbeddingNoise, index, 4);
-        assert_eq!(of(false), [tile(0), tile(0)].concat());
-        assert_eq!(of(true), [tile(5), tile(6)].concat());
+        assert_eq!(of(vec![0]), [tile(0), tile(0)].concat());
+        assert_eq!(of(vec![5, 6]), [tile(5), tile(6)].concat());
     }
 
     #[test]
     fn steps_continue_one_sequence() {
         let device = ComputeDevice::cpu().device;
-        let mut noise = TileNoise::new(3, true, 1, 1);
+        let mut noise = TileNoise::new(3, vec![1], 1);
         let both = [noise.next_step([1, 2, 2], &device), noise.next_step([1, 2, 2], &device)];
         let sequence = standard_normal(3, Stream::AncestralSteps, 1, 8);
         assert_eq!(both.map(values).concat(), sequence);

@@ -7,11 +7,13 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use image::RgbImage;
 use serde_json::Value;
 
+use super::latent_preview::LatentPreview;
 use super::noise::TileNoise;
 use super::plan::{MemoryModel, automatic_batch_size, vae_batch_size};
 use super::scheduler::{Scheduler, SchedulerConfig, SchedulerKind};
@@ -50,6 +52,8 @@ pub struct DecodeOptions {
     pub seed: u64,
     /// False: every tile gets the noise of tile 0, so that tiles differ by their embedding alone.
     pub independent_noise: bool,
+    /// Index of the noise that tiles have in common; 0 unless noises are compared.
+    pub common_noise: u64,
     /// Tiles denoised together; None: as many as fit a memory budget.
     pub batch_size: Option<usize>,
     /// Index of the first embedding among all tiles of the run, which selects independent noise.
@@ -68,6 +72,7 @@ impl Default for DecodeOptions {
             size: None,
             seed: 0,
             independent_noise: false,
+            common_noise: 0,
             batch_size: None,
             first_tile: 0,
         }
@@ -115,6 +120,19 @@ impl Preview<'_> {
     /// When the device fails.
     pub fn images(&self) -> Result<Vec<RgbImage>, DecodeError> {
         self.pipeline.images(self.latents.clone())
+    }
+
+    /// Rough colours of the predictions, a fraction of the size and of the time.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn rough_images(&self) -> Result<Vec<RgbImage>, DecodeError> {
+        let UnClipPipeline { rough, vae, device, .. } = self.pipeline;
+        if rough.get().is_none() {
+            // Another thread may have been quicker; both have fitted the same map.
+            let _ = rough.set(LatentPreview::fit(vae, device)?);
+        }
+        Ok(rough.get().map(|rough| rough.images(self.latents.clone())).unwrap_or_default())
     }
 }
 
@@ -194,6 +212,8 @@ pub struct UnClipPipeline {
     tokenizer: ClipTokenizer,
     scheduler: SchedulerConfig,
     memory: MemoryModel,
+    /// Made when the first preview is wanted.
+    rough: OnceLock<LatentPreview>,
 }
 
 impl UnClipPipeline {
@@ -239,6 +259,7 @@ impl UnClipPipeline {
             noiser,
             text_encoder,
             tokenizer,
+            rough: OnceLock::new(),
         })
     }
 
@@ -350,8 +371,11 @@ impl UnClipPipeline {
         let mut images: Vec<RgbImage> = Vec::with_capacity(embeddings.len());
         for (batch, chunk) in embeddings.chunks(plan.batch_size).enumerate() {
             let first = options.first_tile + images.len() as u64;
-            let mut noise =
-                TileNoise::new(options.seed, options.independent_noise, first, chunk.len());
+            let indices = match options.independent_noise {
+                true => (first..).take(chunk.len()).collect(),
+                false => vec![options.common_noise],
+            };
+            let mut noise = TileNoise::new(options.seed, indices, chunk.len());
             let rows = TensorData::new(chunk.concat(), [chunk.len(), dim]);
             let class_vectors = self.noiser.noise_image_embeddings(
                 Tensor::from_data(rows, (&self.device, DType::F32)),

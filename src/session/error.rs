@@ -7,11 +7,13 @@ use crate::adapter::training::TrainingError;
 use crate::decoder::DecodeError;
 use crate::distribution::DistributionError;
 use crate::encoder::EncoderError;
+use crate::evaluation::EvaluationError;
 use crate::files::FileError;
 use crate::gallery::GalleryError;
 use crate::model::config::ConfigError;
 use crate::model::device::DeviceError;
 use crate::query::QueryError;
+use crate::session::projection::ProjectionError;
 
 /// Why a job ended without its result.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,10 @@ pub enum SessionError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     #[error("{what} is {found}, expected {expected}")]
     OutOfRange { what: &'static str, found: String, expected: String },
     #[error("{origin}: not a recipe that can be used: {reason}")]

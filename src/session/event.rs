@@ -33,6 +33,7 @@ pub enum Stage {
     LoadDecoder,
     Decode,
     Reencode,
+    Evaluate,
 }
 
 impl Stage {
@@ -49,6 +50,7 @@ impl Stage {
             Stage::LoadDecoder => "load decoder",
             Stage::Decode => "decode samples",
             Stage::Reencode => "embed the decoded images",
+            Stage::Evaluate => "rank the gallery's captions",
         }
     }
 }

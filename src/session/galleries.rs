@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::assets::Assets;
 use super::draws::Draws;
 use super::error::SessionError;
 use super::event::Event;
+use super::projection::GalleryMap;
 use super::recipe::ModelRef;
 use super::result::{Nearest, RankedItem, Retrieved};
 use super::{Job, cache, fingerprint};
@@ -31,6 +33,7 @@ pub struct Gallery {
     pub encoder_hash: String,
     pub store: EmbeddingStore,
     search: ExactSearch,
+    map: Mutex<Option<Arc<GalleryMap>>>,
     /// Holds an index for which there was no other place than a temporary one.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -83,6 +86,7 @@ impl Gallery {
             encoder_hash: encoder_reference.hash.clone(),
             store,
             search,
+            map: Mutex::default(),
             _temporary: temporary,
         })
     }
@@ -139,6 +143,34 @@ impl Gallery {
             names: BTreeMap::new(),
         };
         Ok(Found { retrieved, nearest: self.nearest(&ranks.best)? })
+    }
+
+    /// The gallery in two dimensions, computed when it is first wanted.
+    ///
+    /// # Errors
+    /// When the gallery has no principal components.
+    pub fn map(&self) -> Result<Arc<GalleryMap>, SessionError> {
+        let mut slot = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = &*slot {
+            return Ok(Arc::clone(map));
+        }
+        let map = Arc::new(GalleryMap::fit(self.store.image_rows(), &self.hash)?);
+        *slot = Some(Arc::clone(&map));
+        Ok(map)
+    }
+
+    /// Ranks of some rows for each query `[D]`, from 1.
+    ///
+    /// # Errors
+    /// When a row does not exist, or a query has another dimension or is not finite.
+    pub fn ranks_of(
+        &self,
+        queries: &[Vec<f32>],
+        rows: &[usize],
+    ) -> Result<Vec<Vec<usize>>, SessionError> {
+        let found = self.search.ranks_of(queries, rows)?;
+        let ranks = found.into_iter().map(|of| of.into_iter().map(|p| p.rank).collect());
+        Ok(ranks.collect())
     }
 
     /// The `k` best items of one query `[D]`, by cosine, ties by the lower row.

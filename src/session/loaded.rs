@@ -1,7 +1,7 @@
 //! Models that are loaded, and the check that those of a recipe fit each other.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::assets::Assets;
 use super::error::SessionError;
@@ -15,15 +15,18 @@ use crate::decoder::UnClipPipeline;
 use crate::encoder::{ClipEncoder, Modality};
 use crate::model::device::ComputeDevice;
 
-/// The model of each role that was used last.
+/// The model of each role that was used last. Each role has a lock of its own: loading a decoder
+/// does not hold up who needs an encoder.
 #[derive(Default)]
 pub struct Loaded {
-    encoder: Option<Cached<ClipEncoder>>,
-    adapter: Option<Cached<Adapter>>,
-    bridge: Option<Cached<Bridge>>,
-    decoder: Option<Cached<UnClipPipeline>>,
-    gallery: Option<Arc<Gallery>>,
+    encoder: Slot<ClipEncoder>,
+    adapter: Slot<Adapter>,
+    bridge: Slot<Bridge>,
+    decoder: Slot<UnClipPipeline>,
+    gallery: Mutex<Option<Arc<Gallery>>>,
 }
+
+type Slot<T> = Mutex<Option<Cached<T>>>;
 
 struct Cached<T> {
     path: PathBuf,
@@ -33,53 +36,53 @@ struct Cached<T> {
 
 impl Loaded {
     pub fn encoder(
-        &mut self,
+        &self,
         reference: &mut ModelRef,
         assets: &Assets,
         device: &ComputeDevice,
         job: &mut Job<'_>,
     ) -> Result<Arc<ClipEncoder>, SessionError> {
-        get(&mut self.encoder, "encoder", reference, assets, job, |path| {
+        get(&self.encoder, "encoder", reference, assets, job, |path| {
             Ok(ClipEncoder::load(path, &device.device)?)
         })
     }
 
     pub fn adapter(
-        &mut self,
+        &self,
         reference: &mut ModelRef,
         assets: &Assets,
         device: &ComputeDevice,
         job: &mut Job<'_>,
     ) -> Result<Arc<Adapter>, SessionError> {
-        get(&mut self.adapter, "adapter", reference, assets, job, |path| {
+        get(&self.adapter, "adapter", reference, assets, job, |path| {
             Ok(Adapter::load(path, &device.device)?)
         })
     }
 
     pub fn bridge(
-        &mut self,
+        &self,
         reference: &mut ModelRef,
         assets: &Assets,
         job: &mut Job<'_>,
     ) -> Result<Arc<Bridge>, SessionError> {
-        get(&mut self.bridge, "bridge", reference, assets, job, |path| Ok(Bridge::load(path)?))
+        get(&self.bridge, "bridge", reference, assets, job, |path| Ok(Bridge::load(path)?))
     }
 
     pub fn decoder(
-        &mut self,
+        &self,
         reference: &mut ModelRef,
         assets: &Assets,
         device: &ComputeDevice,
         job: &mut Job<'_>,
     ) -> Result<Arc<UnClipPipeline>, SessionError> {
-        get(&mut self.decoder, "decoder", reference, assets, job, |path| {
+        get(&self.decoder, "decoder", reference, assets, job, |path| {
             Ok(UnClipPipeline::load(path, &device.device)?)
         })
     }
 
     /// A gallery is opened anew when its content or the encoder changed.
     pub fn gallery(
-        &mut self,
+        &self,
         reference: &mut ModelRef,
         encoder_reference: &ModelRef,
         assets: &Assets,
@@ -89,12 +92,13 @@ impl Loaded {
         let unchanged = |gallery: &Arc<Gallery>| {
             gallery.path == reference.path && gallery.encoder_hash == encoder_reference.hash
         };
-        let gallery = match self.gallery.take().filter(unchanged) {
+        let mut slot = lock(&self.gallery);
+        let gallery = match slot.take().filter(unchanged) {
             Some(gallery) => gallery,
             None => Arc::new(Gallery::open(reference, encoder_reference, assets, encoder, job)?),
         };
         note_hash("gallery", reference, &gallery.hash, job)?;
-        self.gallery = Some(Arc::clone(&gallery));
+        *slot = Some(Arc::clone(&gallery));
         Ok(gallery)
     }
 }
@@ -102,7 +106,7 @@ impl Loaded {
 /// The cached model of that path, or a fresh one. Fills in the reference's hash; warns when the
 /// recipe was made with other files.
 fn get<T>(
-    slot: &mut Option<Cached<T>>,
+    slot: &Slot<T>,
     what: &'static str,
     reference: &mut ModelRef,
     assets: &Assets,
@@ -110,6 +114,7 @@ fn get<T>(
     load: impl FnOnce(&Path) -> Result<T, SessionError>,
 ) -> Result<Arc<T>, SessionError> {
     let path = assets.resolve(&reference.path, what)?;
+    let mut slot = lock(slot);
     let cached = match slot.take().filter(|cached| cached.path == path) {
         Some(cached) => cached,
         None => {
@@ -121,6 +126,11 @@ fn get<T>(
     let model = Arc::clone(&cached.model);
     *slot = Some(cached);
     Ok(model)
+}
+
+/// A slot whose last holder panicked is empty or holds a whole model: either can be used.
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes the hash of what is used into the reference; warns when the recipe named another.

@@ -26,6 +26,7 @@ pub mod studies;
 pub mod training;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use image::RgbImage;
@@ -33,6 +34,7 @@ use image::RgbImage;
 pub use assets::Assets;
 pub use error::SessionError;
 
+use crate::adapter::Adapter;
 use crate::adapter::bridge::Bridge;
 use crate::decoder::{DecodeOptions, DecodeProgress};
 use crate::distribution::EmbeddingDistribution;
@@ -43,24 +45,27 @@ use draws::Draws;
 use event::{Event, Stage};
 use loaded::Loaded;
 use plan::Plan;
+use projection::GalleryMap;
 use recipe::{Recipe, RecipeQuery};
 use reference::Variances;
-use result::{QueryResult, Sample, StageTime, Tile};
+use result::{QueryResult, StageTime, Tile};
 
 /// Hears the events of a job; `Break` cancels it at the next step.
 pub type OnEvent<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 
-/// Loaded models and the device they live on.
+/// Loaded models and the device they live on. Clones share the models, so that two lanes of jobs
+/// can run side by side.
+#[derive(Clone)]
 pub struct Session {
     assets: Assets,
     device: ComputeDevice,
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
 }
 
 impl Session {
     /// A session without any model loaded yet.
     pub fn new(assets: Assets, device: ComputeDevice) -> Self {
-        Self { assets, device, loaded: Loaded::default() }
+        Self { assets, device, loaded: Arc::default() }
     }
 
     /// The device everything runs on.
@@ -75,7 +80,7 @@ impl Session {
     /// When the recipe is out of range, a file is unusable, the models do not fit each other, the
     /// device fails, or the job was cancelled. A panic below becomes [`SessionError::Panic`].
     pub fn run(
-        &mut self,
+        &self,
         recipe: &Recipe,
         batch_size: Option<usize>,
         on_event: OnEvent<'_>,
@@ -83,8 +88,49 @@ impl Session {
         guarded(|| {
             recipe.validate()?;
             let mut job = Job::new(on_event);
-            let result = self.run_stages(recipe.clone(), batch_size, &mut job)?;
+            let mut result = self.analyse_stages(recipe.clone(), &mut job)?;
+            self.decode_stages(&mut result, batch_size, &mut job, &mut |_| {})?;
+            result.timings = job.finish();
             job.tell(Event::Finished(&result))?;
+            Ok(result)
+        })
+    }
+
+    /// Everything of a recipe but the decoding: no tiles are made, and the decoder is not loaded.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn analyse(
+        &self,
+        recipe: &Recipe,
+        on_event: OnEvent<'_>,
+    ) -> Result<QueryResult, SessionError> {
+        guarded(|| {
+            recipe.validate()?;
+            let mut job = Job::new(on_event);
+            let mut result = self.analyse_stages(recipe.clone(), &mut job)?;
+            result.timings = job.finish();
+            Ok(result)
+        })
+    }
+
+    /// Decodes the mean and the samples of an analysis. `on_tiles` sees every denoising step and
+    /// every finished batch.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn decode(
+        &self,
+        analysis: &QueryResult,
+        batch_size: Option<usize>,
+        on_event: OnEvent<'_>,
+        on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
+    ) -> Result<QueryResult, SessionError> {
+        guarded(|| {
+            let mut job = Job::new(on_event);
+            let mut result = analysis.clone();
+            self.decode_stages(&mut result, batch_size, &mut job, on_tiles)?;
+            result.timings.extend(job.finish());
             Ok(result)
         })
     }
@@ -94,7 +140,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run`], as far as it is known beforehand.
     pub fn plan(
-        &mut self,
+        &self,
         recipe: &Recipe,
         batch_size: Option<usize>,
     ) -> Result<Plan, SessionError> {
@@ -117,15 +163,62 @@ impl Session {
         })
     }
 
-    fn run_stages(
-        &mut self,
-        mut recipe: Recipe,
-        batch_size: Option<usize>,
-        job: &mut Job<'_>,
-    ) -> Result<QueryResult, SessionError> {
-        let Self { assets, device, loaded } = self;
-        let query = read_query(&mut recipe.query)?;
+    /// Loads what an analysis of that recipe needs, so that the first one need not wait.
+    ///
+    /// # Errors
+    /// As [`Session::run`], as far as loading goes.
+    pub fn warm(&self, recipe: &Recipe, on_event: OnEvent<'_>) -> Result<(), SessionError> {
+        guarded(|| {
+            let mut recipe = recipe.clone();
+            let mut job = Job::new(on_event);
+            let route = self.route(&mut recipe, &mut job)?;
+            if let Some(model) = &mut recipe.models.gallery {
+                job.stage(Stage::IndexGallery)?;
+                let Self { assets, loaded, .. } = self;
+                let (encoder, models) = (&route.encoder, &recipe.models.encoder);
+                let gallery = loaded.gallery(model, models, assets, encoder, &mut job)?;
+                Variances::of(&gallery, encoder, &route.adapter, &recipe.models, &mut job)?;
+            }
+            Ok(())
+        })
+    }
 
+    /// Loads the decoder of a recipe.
+    ///
+    /// # Errors
+    /// As [`Session::run`], as far as loading goes.
+    pub fn warm_decoder(&self, recipe: &Recipe, on_event: OnEvent<'_>) -> Result<(), SessionError> {
+        guarded(|| {
+            let Self { assets, device, loaded } = self;
+            let mut job = Job::new(on_event);
+            if let Some(mut model) = recipe.models.decoder.clone() {
+                job.stage(Stage::LoadDecoder)?;
+                loaded.decoder(&mut model, assets, device, &mut job)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The map of the gallery of a recipe, which must have been analysed with this session.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn gallery_map(&self, recipe: &Recipe) -> Result<Option<Arc<GalleryMap>>, SessionError> {
+        guarded(|| {
+            let Self { assets, device, loaded } = self;
+            let mut models = recipe.models.clone();
+            let Some(model) = &mut models.gallery else { return Ok(None) };
+            let mut ignore = |_: Event<'_>| ControlFlow::Continue(());
+            let mut job = Job::new(&mut ignore);
+            let encoder = loaded.encoder(&mut models.encoder, assets, device, &mut job)?;
+            let gallery = loaded.gallery(model, &models.encoder, assets, &encoder, &mut job)?;
+            Ok(Some(gallery.map()?))
+        })
+    }
+
+    /// Loads encoder, adapter and bridge, and checks that they fit.
+    fn route(&self, recipe: &mut Recipe, job: &mut Job<'_>) -> Result<Route, SessionError> {
+        let Self { assets, device, loaded } = self;
         job.stage(Stage::LoadEncoder)?;
         let encoder = loaded.encoder(&mut recipe.models.encoder, assets, device, job)?;
         job.stage(Stage::LoadAdapter)?;
@@ -134,7 +227,7 @@ impl Session {
             Some(model) => Some(loaded.bridge(model, assets, job)?),
             None => None,
         };
-        loaded::check_route(&recipe, &encoder, &adapter, bridge.as_deref())?;
+        loaded::check_route(recipe, &encoder, &adapter, bridge.as_deref())?;
         if adapter.encoder().is_some_and(|hash| hash != recipe.models.encoder.hash) {
             job.tell(Event::Warning(format!(
                 "the adapter {} was trained on embeddings of another encoder than {}; its \
@@ -143,6 +236,17 @@ impl Session {
                 recipe.models.encoder.path.display()
             )))?;
         }
+        Ok(Route { encoder, adapter, bridge })
+    }
+
+    fn analyse_stages(
+        &self,
+        mut recipe: Recipe,
+        job: &mut Job<'_>,
+    ) -> Result<QueryResult, SessionError> {
+        let Self { assets, device, loaded } = self;
+        let query = read_query(&mut recipe.query)?;
+        let Route { encoder, adapter, .. } = self.route(&mut recipe, job)?;
 
         job.stage(Stage::Embed)?;
         let query_embedding = embed_query(&encoder, &query)?;
@@ -176,29 +280,7 @@ impl Session {
             reference = variances.place(distribution.mean_aleatoric());
         }
 
-        let mut samples = draws.samples(sampling.samples, retrieved.as_ref().map(|r| &r.nearest));
-        let mut mean_tile = None;
-        let mut tiles = Vec::new();
-        if let Some(model) = &mut recipe.models.decoder {
-            job.stage(Stage::LoadDecoder)?;
-            let decoder = loaded.decoder(model, assets, device, job)?;
-            let options = decode_options(&recipe, batch_size);
-            let scheduler = decoder.scheduler(options.scheduler, options.steps)?;
-            recipe.decoding.scheduler = Some(scheduler.kind());
-            let inputs = decoder_inputs(&distribution, &samples, bridge.as_deref())?;
-            job.stage(Stage::Decode)?;
-            let images = decoder.decode(&inputs, &options, &mut |progress| {
-                let DecodeProgress { step, steps, batch, batches, .. } = progress;
-                let event = Event::Progress { done: batch * steps + step, total: batches * steps };
-                (job.on_event)(event)
-            })?;
-            job.stage(Stage::Reencode)?;
-            reencode(&encoder, &inputs, &images, &mut samples)?;
-            let mut all = images.into_iter().map(tile);
-            mean_tile = all.next();
-            tiles = all.collect();
-        }
-        let times = job.finish();
+        let samples = draws.samples(sampling.samples, retrieved.as_ref().map(|r| &r.nearest));
         Ok(QueryResult {
             recipe,
             device: device.label.clone(),
@@ -212,13 +294,110 @@ impl Session {
             distribution,
             reference,
             samples,
-            draws: std::sync::Arc::new(draws),
-            mean_tile,
-            tiles,
+            draws: Arc::new(draws),
+            mean_tile: None,
+            tiles: Vec::new(),
             retrieval: retrieved.map(|found| found.retrieved),
-            timings: times,
+            timings: Vec::new(),
         })
     }
+
+    /// Fills in the tiles, where the recipe names a decoder.
+    fn decode_stages(
+        &self,
+        result: &mut QueryResult,
+        batch_size: Option<usize>,
+        job: &mut Job<'_>,
+        on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
+    ) -> Result<(), SessionError> {
+        let mean = result.distribution.mean();
+        let all =
+            std::iter::once(mean).chain(result.samples.iter().map(|s| s.values.clone())).collect();
+        let recipe = &mut result.recipe;
+        let Some(decoded) =
+            self.decode_embeddings(recipe, all, NoiseOf::Recipe, batch_size, job, on_tiles)?
+        else {
+            return Ok(());
+        };
+        // The first is the mean.
+        for (sample, cosine) in result.samples.iter_mut().zip(&decoded.cosines[1..]) {
+            sample.statistics.decoded_cosine = Some(*cosine);
+        }
+        let mut tiles = decoded.tiles.into_iter();
+        result.mean_tile = tiles.next();
+        result.tiles = tiles.collect();
+        Ok(())
+    }
+
+    /// Decodes embeddings of the adapter's output space with the models and numbers of a recipe,
+    /// and embeds the pictures. `None` where the recipe names no decoder.
+    fn decode_embeddings(
+        &self,
+        recipe: &mut Recipe,
+        embeddings: Vec<Vec<f32>>,
+        noise: NoiseOf,
+        batch_size: Option<usize>,
+        job: &mut Job<'_>,
+        on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
+    ) -> Result<Option<Decoded>, SessionError> {
+        let Self { assets, device, loaded } = self;
+        let Some(model) = &mut recipe.models.decoder else { return Ok(None) };
+        job.stage(Stage::LoadDecoder)?;
+        let decoder = loaded.decoder(model, assets, device, job)?;
+        let encoder = loaded.encoder(&mut recipe.models.encoder, assets, device, job)?;
+        let bridge = match &mut recipe.models.bridge_model {
+            Some(model) => Some(loaded.bridge(model, assets, job)?),
+            None => None,
+        };
+        let mut options = decode_options(recipe, batch_size);
+        if let NoiseOf::Tile(index) = noise {
+            options.independent_noise = false;
+            options.common_noise = index;
+        }
+        let scheduler = decoder.scheduler(options.scheduler, options.steps)?;
+        recipe.decoding.scheduler = Some(scheduler.kind());
+        let inputs = decoder_inputs(embeddings, bridge.as_deref())?;
+        job.stage(Stage::Decode)?;
+        let images = decoder.decode(&inputs, &options, &mut |progress| {
+            let DecodeProgress { step, steps, batch, batches, .. } = progress;
+            let event = Event::Progress { done: batch * steps + step, total: batches * steps };
+            on_tiles(&progress);
+            (job.on_event)(event)
+        })?;
+        job.stage(Stage::Reencode)?;
+        let seen = encoder.embed_images(&images)?;
+        let cosines = inputs
+            .into_iter()
+            .zip(&seen)
+            .map(|(values, seen)| Embedding { values, modality: Modality::Image }.cosine(seen))
+            .collect();
+        Ok(Some(Decoded { tiles: images.into_iter().map(tile).collect(), cosines, seen }))
+    }
+}
+
+/// The models between a query and its distribution.
+struct Route {
+    encoder: Arc<ClipEncoder>,
+    adapter: Arc<Adapter>,
+    bridge: Option<Arc<Bridge>>,
+}
+
+/// Decoded embeddings.
+struct Decoded {
+    tiles: Vec<Tile>,
+    /// Cosine between what the decoder was given and the embedding of its picture.
+    cosines: Vec<f64>,
+    /// Embeddings of the pictures.
+    seen: Vec<Embedding>,
+}
+
+/// Which noise pictures are decoded from.
+#[derive(Debug, Clone, Copy)]
+enum NoiseOf {
+    /// As the recipe says.
+    Recipe,
+    /// That of one tile, for all.
+    Tile(u64),
 }
 
 /// The running job: who listens, and when each stage began.
@@ -326,38 +505,16 @@ fn decode_options(recipe: &Recipe, batch_size: Option<usize>) -> DecodeOptions {
     }
 }
 
-/// What the decoder is given: the mean first, then every sample, carried to image space.
+/// What the decoder is given: embeddings carried to image space.
 fn decoder_inputs(
-    distribution: &EmbeddingDistribution,
-    samples: &[Sample],
+    embeddings: Vec<Vec<f32>>,
     bridge: Option<&Bridge>,
 ) -> Result<Vec<Vec<f32>>, SessionError> {
-    let mean = distribution.mean();
-    let all = std::iter::once(mean.as_slice()).chain(samples.iter().map(|s| s.values.as_slice()));
-    all.map(|values| match bridge {
-        Some(bridge) => {
-            let embedding = Embedding { values: values.to_vec(), modality: Modality::Text };
-            Ok(bridge.apply(&embedding)?.values)
-        }
-        None => Ok(values.to_vec()),
-    })
-    .collect()
-}
-
-/// Embeds the decoded images and notes how close each is to what the decoder was given.
-fn reencode(
-    encoder: &ClipEncoder,
-    inputs: &[Vec<f32>],
-    images: &[RgbImage],
-    samples: &mut [Sample],
-) -> Result<(), SessionError> {
-    let embedded = encoder.embed_images(images)?;
-    // The first is the mean.
-    for ((sample, input), seen) in samples.iter_mut().zip(&inputs[1..]).zip(&embedded[1..]) {
-        let given = Embedding { values: input.clone(), modality: Modality::Image };
-        sample.statistics.decoded_cosine = Some(given.cosine(seen));
-    }
-    Ok(())
+    let Some(bridge) = bridge else { return Ok(embeddings) };
+    embeddings
+        .into_iter()
+        .map(|values| Ok(bridge.apply(&Embedding { values, modality: Modality::Text })?.values))
+        .collect()
 }
 
 fn tile(image: RgbImage) -> Tile {

@@ -17,8 +17,9 @@ use selection::{Item, Selection};
 use settings::Settings;
 
 use crate::session::Assets;
-use crate::session::engine::{Evaluation, JobFailure};
+use crate::session::engine::JobFailure;
 use crate::session::projection::GalleryMap;
+use crate::session::studies::evaluation::Evaluation;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
 use crate::session::studies::traverse::Traverse;
@@ -48,6 +49,10 @@ pub struct State {
     pub enlarged: Option<Item>,
     /// Name and kind of the device that computes, once it is open.
     pub device: Option<String>,
+    /// Seconds that one tile took per denoising step when last decoded.
+    pub pace: Option<f32>,
+    /// Share of the last decode's time that its previews took, 0 to 1.
+    pub preview_cost: Option<f64>,
     /// Name of the adapter that draws.
     pub drawing_on: Option<String>,
 }

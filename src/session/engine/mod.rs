@@ -8,10 +8,11 @@
 mod handle;
 mod lanes;
 mod protocol;
+mod work;
 
 pub use handle::{EngineDied, EngineEnd, EngineHandle, MessageSender, channel};
 pub use lanes::start;
 pub use protocol::{
-    DecodeRequest, Evaluation, EvaluationBin, JobEvent, JobFailure, JobId, LadderRequest,
+    DecodeRequest, JobEvent, JobFailure, JobId, LadderRequest,
     LadderSteps, Message, NoiseGridRequest, Order, Outcome, TraverseRequest, Work,
 };

@@ -10,6 +10,7 @@ use crate::session::event::Stage;
 use crate::session::projection::GalleryMap;
 use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::result::{QueryResult, Tile};
+use crate::session::studies::evaluation::Evaluation;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
 use crate::session::studies::traverse::Traverse;
@@ -40,6 +41,8 @@ pub enum Order {
 pub enum Work {
     /// Loads the models of a recipe, so that the first query need not wait. Interactive.
     Warm(Box<Recipe>),
+    /// Loads the decoder of a recipe. Long.
+    WarmDecoder(Box<Recipe>),
     /// Everything but decoding. Interactive: a newer one replaces one that waits, and ends one
     /// that runs.
     Analyse(Box<Recipe>),
@@ -123,6 +126,8 @@ pub struct Message {
 pub enum JobEvent {
     /// It left the queue.
     Started,
+    /// The device was opened; its label for people.
+    Device(String),
     Stage(Stage),
     /// Progress inside the current stage.
     Progress {
@@ -141,6 +146,8 @@ pub enum JobEvent {
     Tiles(Vec<(usize, Tile)>),
     /// The whole result, with all tiles.
     Decoded(Arc<QueryResult>),
+    /// Share of a decode's time that its previews took, 0 to 1.
+    PreviewCost { share: f64 },
     Laddered(Arc<Ladder>),
     Traversed(Arc<Traverse>),
     Crossed(Arc<NoiseGrid>),
@@ -171,29 +178,4 @@ pub struct JobFailure {
     pub smaller_batch: Option<usize>,
     /// The device may be lost: the engine should be started anew.
     pub device_lost: bool,
-}
-
-/// Recall and uncertainty over a gallery's own captions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
-    pub gallery: String,
-    pub captions: usize,
-    pub items: usize,
-    /// Recall at 1, 5 and 10 of the frozen embedding, 0 to 1.
-    pub recall: [f64; 3],
-    /// Captions in bins of growing uncertainty, equally many in each.
-    pub bins: Vec<EvaluationBin>,
-    /// Spearman's rank correlation between the mean aleatoric variance and the rank of the
-    /// caption's own item.
-    pub spearman: f64,
-}
-
-/// One bin of captions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EvaluationBin {
-    pub count: usize,
-    /// Mean over the bin of the mean aleatoric variance.
-    pub aleatoric: f64,
-    /// Recall at 10 in the bin, 0 to 1.
-    pub recall_at_10: f64,
 }

@@ -2,8 +2,25 @@
 //! uncertainty changes from step to step.
 
 use image::RgbImage;
+use rand::seq::SliceRandom;
 
+use crate::encoder::Embedding;
+use crate::query::{AlphaPolicy, Query, read_image};
+use crate::random::{Stream, generator};
+use crate::session::engine::{LadderRequest, LadderSteps};
+use crate::session::event::{Event, Stage};
 use crate::session::recipe::RecipeQuery;
+use crate::session::reference::Variances;
+use crate::session::{Job, OnEvent, Route, Session, SessionError, embed_query, guarded};
+
+/// Squares along one side of a masked image.
+const MASK_CELLS: u32 = 16;
+/// Permutations where there are too many steps to try all.
+const PERMUTATIONS: u64 = 9_999;
+/// Steps up to which all permutations are tried.
+const EXACT_STEPS: usize = 8;
+/// Most steps of one ladder.
+pub const MAX_STEPS: usize = 64;
 
 /// A finished ladder.
 #[derive(Debug, Clone)]
@@ -34,4 +51,211 @@ pub struct LadderStep {
     /// Cosine between the embedding of this step and of the last one: the baseline without any
     /// adapter.
     pub cosine_to_last: f64,
+}
+
+/// Predicts every step.
+///
+/// # Errors
+/// When there are fewer than two steps or too many, they mix texts and images, an image cannot be
+/// read, models fail, or the job was cancelled.
+pub fn climb(
+    session: &Session,
+    request: &LadderRequest,
+    on_event: OnEvent<'_>,
+) -> Result<Ladder, SessionError> {
+    guarded(|| {
+        let queries = queries(&request.steps)?;
+        if !(2..=MAX_STEPS).contains(&queries.len()) {
+            return Err(SessionError::OutOfRange {
+                what: "the number of steps",
+                found: queries.len().to_string(),
+                expected: format!("2 to {MAX_STEPS}"),
+            });
+        }
+        let modality = queries[0].query.modality();
+        if queries.iter().any(|step| step.query.modality() != modality) {
+            return Err(SessionError::Mismatch(
+                "a ladder mixes texts and images; use one kind, they have different adapters"
+                    .to_owned(),
+            ));
+        }
+        let mut recipe = request.recipe.clone();
+        recipe.query = queries[0].query.clone();
+        let mut job = Job::new(on_event);
+        let Route { encoder, adapter, .. } = session.route(&mut recipe, &mut job)?;
+        let variances = match &mut recipe.models.gallery {
+            Some(model) => {
+                job.stage(Stage::IndexGallery)?;
+                let (assets, models) = (&session.assets, &recipe.models.encoder);
+                let gallery = session.loaded.gallery(model, models, assets, &encoder, &mut job)?;
+                Some(Variances::of(&gallery, &encoder, &adapter, &recipe.models, &mut job)?)
+            }
+            None => None,
+        };
+        job.stage(Stage::Predict)?;
+        let total = queries.len();
+        let mut embeddings: Vec<Embedding> = Vec::with_capacity(total);
+        let mut steps = Vec::with_capacity(total);
+        for (done, step) in queries.into_iter().enumerate() {
+            job.tell(Event::Progress { done, total })?;
+            let embedding = match (&step.image, &step.query) {
+                (Some(image), _) => encoder.embed_images(std::slice::from_ref(image))?.swap_remove(0),
+                (None, RecipeQuery::Text(text)) => embed_query(&encoder, &Query::text(text)?)?,
+                (None, RecipeQuery::Image { path, .. }) => {
+                    embed_query(&encoder, &Query::image(path)?)?
+                }
+            };
+            let sampling = &recipe.sampling;
+            let predicted = adapter.predict(&embedding, sampling.dropout_passes, sampling.seed)?;
+            let mut sorted = predicted.aleatoric().to_vec();
+            sorted.sort_by(f64::total_cmp);
+            let at = |share: f64| sorted[(share * (sorted.len() - 1) as f64).round() as usize];
+            let aleatoric = predicted.mean_aleatoric();
+            steps.push(LadderStep {
+                query: step.query,
+                title: step.title,
+                image: step.image,
+                aleatoric,
+                epistemic: predicted.mean_epistemic(),
+                quantiles: [0.05, 0.25, 0.5, 0.75, 0.95].map(at),
+                share_below: variances
+                    .as_ref()
+                    .and_then(|all| all.place(aleatoric))
+                    .map(|reference| reference.share_below),
+                cosine_to_last: 1.0,
+            });
+            embeddings.push(embedding);
+        }
+        if let Some(last) = embeddings.last() {
+            for (step, embedding) in steps.iter_mut().zip(&embeddings) {
+                step.cosine_to_last = embedding.cosine(last);
+            }
+        }
+        let values: Vec<f64> = steps.iter().map(|step| step.aleatoric).collect();
+        Ok(Ladder { steps, tau: kendall_tau_b(&values), p_value: permutation_p_value(&values) })
+    })
+}
+
+/// A step before it is predicted.
+struct Asked {
+    query: RecipeQuery,
+    title: String,
+    image: Option<RgbImage>,
+}
+
+fn queries(steps: &LadderSteps) -> Result<Vec<Asked>, SessionError> {
+    match steps {
+        LadderSteps::Queries(queries) => Ok(queries
+            .iter()
+            .map(|query| Asked { title: query.title(), query: query.clone(), image: None })
+            .collect()),
+        LadderSteps::Masks { image, shares } => {
+            let pixels = read_image(image)?.to_rgb(AlphaPolicy::default());
+            let masked = shares.iter().map(|&share| Asked {
+                query: RecipeQuery::image(image),
+                title: format!("{:.0} % masked", 100.0 * share),
+                image: Some(mask(&pixels, share)),
+            });
+            Ok(masked.collect())
+        }
+    }
+}
+
+/// Hides a share of an image, 0 to 1, behind grey squares. A larger share hides all that a smaller
+/// one does.
+fn mask(image: &RgbImage, share: f64) -> RgbImage {
+    let mut order: Vec<u32> = (0..MASK_CELLS * MASK_CELLS).collect();
+    order.shuffle(&mut generator(0, Stream::Resampling, 0));
+    let hidden = (share.clamp(0.0, 1.0) * order.len() as f64).round() as usize;
+    let mut is_hidden = vec![false; order.len()];
+    for &cell in &order[..hidden] {
+        is_hidden[cell as usize] = true;
+    }
+    let (width, height) = image.dimensions();
+    RgbImage::from_fn(width, height, |x, y| {
+        let cell = (y * MASK_CELLS / height) * MASK_CELLS + x * MASK_CELLS / width;
+        if is_hidden[cell as usize] { image::Rgb([128; 3]) } else { *image.get_pixel(x, y) }
+    })
+}
+
+/// Kendall's tau-b between position and value: 0 where all values are equal.
+fn kendall_tau_b(values: &[f64]) -> f64 {
+    let (mut balance, mut untied, mut pairs) = (0.0, 0.0, 0.0);
+    for (i, a) in values.iter().enumerate() {
+        for b in &values[i + 1..] {
+            pairs += 1.0;
+            if a != b {
+                untied += 1.0;
+                balance += if b > a { 1.0 } else { -1.0 };
+            }
+        }
+    }
+    if untied == 0.0 { 0.0 } else { balance / f64::sqrt(untied * pairs) }
+}
+
+/// Share of orders of the values whose tau is at least as far from 0 as the one found.
+fn permutation_p_value(values: &[f64]) -> f64 {
+    let found = kendall_tau_b(values).abs() - 1e-12;
+    let extreme = |values: &[f64]| kendall_tau_b(values).abs() >= found;
+    if values.len() <= EXACT_STEPS {
+        let (mut hits, mut total) = (0u64, 0u64);
+        let mut values = values.to_vec();
+        for_each_order(&mut values, 0, &mut |order| {
+            total += 1;
+            hits += u64::from(extreme(order));
+        });
+        return hits as f64 / total as f64;
+    }
+    let hits = (0..PERMUTATIONS)
+        .filter(|&i| {
+            let mut order = values.to_vec();
+            order.shuffle(&mut generator(1, Stream::Resampling, i));
+            extreme(&order)
+        })
+        .count();
+    (hits + 1) as f64 / (PERMUTATIONS + 1) as f64
+}
+
+fn for_each_order(values: &mut [f64], from: usize, visit: &mut impl FnMut(&[f64])) {
+    if from + 1 >= values.len() {
+        visit(values);
+        return;
+    }
+    for i in from..values.len() {
+        values.swap(from, i);
+        for_each_order(values, from + 1, visit);
+        values.swap(from, i);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tau_is_minus_one_where_every_step_is_less_uncertain() {
+        assert_eq!(kendall_tau_b(&[4.0, 3.0, 2.0, 1.0]), -1.0);
+        assert_eq!(kendall_tau_b(&[1.0, 1.0]), 0.0);
+        // One of three pairs is the other way round.
+        assert!((kendall_tau_b(&[1.0, 3.0, 2.0]) - 1.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_exact_p_value_counts_the_orders_that_are_as_extreme() {
+        // Of 24 orders of four values, two have tau = 1 or -1.
+        assert!((permutation_p_value(&[1.0, 2.0, 3.0, 4.0]) - 2.0 / 24.0).abs() < 1e-12);
+        assert_eq!(permutation_p_value(&[1.0, 2.0]), 1.0);
+    }
+
+    #[test]
+    fn masks_are_nested_and_hide_their_share() {
+        let image = RgbImage::from_pixel(64, 64, image::Rgb([255, 0, 0]));
+        let grey = |share| -> Vec<bool> {
+            mask(&image, share).pixels().map(|p| p.0 == [128; 3]).collect()
+        };
+        let (half, most) = (grey(0.5), grey(0.75));
+        assert_eq!(half.iter().filter(|&&g| g).count(), 64 * 64 / 2);
+        assert!(half.iter().zip(&most).all(|(half, most)| !half || *most));
+        assert!(grey(0.0).iter().all(|g| !g));
+    }
 }
