@@ -13,6 +13,7 @@ use super::notices::Notice;
 use super::state::form::QueryForm;
 use super::state::history::EntryId;
 use super::state::selection::{Item, SelectMode};
+use super::state::settings::Settings;
 use crate::session::engine::{JobId, LadderRequest};
 use crate::session::training::TrainingJob;
 
@@ -81,6 +82,38 @@ pub enum Action {
     ShowPane(PaneKind),
     /// A large view of a tile; `None` closes it.
     Enlarge(Option<Item>),
+    /// Edge of a sample tile in points.
+    SetTileSize(f32),
+    /// Brings back the query that was deleted last.
+    Undelete,
+    EditSettings(Box<Settings>),
+    /// Asks for a folder by a dialog.
+    Browse(BrowseFor),
     Notify(Notice),
     RestartEngine,
+}
+
+/// What a folder is chosen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrowseFor {
+    ModelsFolder,
+    Bundle,
+    Encoder,
+    Adapter,
+    Decoder,
+    Gallery,
+}
+
+impl BrowseFor {
+    /// Title of the dialog.
+    pub fn title(self) -> &'static str {
+        match self {
+            BrowseFor::ModelsFolder => "Folder with models and bundles",
+            BrowseFor::Bundle => "A bundle: clip, unclip, gallery and adapters in one folder",
+            BrowseFor::Encoder => "An encoder: a Hugging Face CLIP folder",
+            BrowseFor::Adapter => "An adapter folder",
+            BrowseFor::Decoder => "A decoder: a diffusers unCLIP folder",
+            BrowseFor::Gallery => "A gallery: a folder of images, or an index",
+        }
+    }
 }

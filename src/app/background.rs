@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
 
 use super::intake::TakenIn;
-use super::session_file::SavedSession;
 
 /// Something to be done with files.
 pub type Task = Box<dyn FnOnce() -> Answer + Send>;
@@ -15,7 +14,6 @@ pub enum Answer {
     /// An image was saved so that it can be a query.
     QueryImage(PathBuf),
     Exported(PathBuf),
-    SessionOpened(Box<SavedSession>),
     /// Nothing to tell: an autosave.
     Quiet,
     Failed { title: String, detail: String },

@@ -16,12 +16,12 @@ use super::export::ExportRequest;
 use super::layout::PaneKind;
 use super::notices::{Notice, Notices, Severity};
 use super::recipe_card::RecipeCard;
+use super::session_file::SavedSession;
 use super::state::history::{DecodeState, Entry, EntryId, TileState};
 use super::state::jobs::{Job, JobKind};
 use super::state::settings::Settings;
 use super::state::undo::{Snapshot, UndoStack};
 use super::state::{State, Study, TrainingState};
-use crate::export::replay::SheetMetadata;
 use crate::session::Assets;
 use crate::session::engine::{DecodeRequest, EngineHandle, JobId, Work};
 use crate::session::recipe::{Recipe, RecipeQuery};
@@ -54,6 +54,7 @@ pub enum Effect {
     ShowPalette,
     ShowKeys,
     ShowCard(Box<RecipeCard>),
+    OpenSession(Box<SavedSession>),
     ApplySettings(Box<Settings>),
     RestartEngine,
     SaveLater,
@@ -157,6 +158,8 @@ impl Core {
         let query = RecipeQuery::Text("warm".to_owned());
         match self.state.form.recipe_for(query, &self.state.assets) {
             Ok(recipe) => {
+                let work = Work::WarmDecoder(Box::new(recipe.clone()));
+                self.submit(work, JobKind::Warm, None, "decoder", false);
                 self.submit(Work::Warm(Box::new(recipe)), JobKind::Warm, None, "models", false);
             }
             Err(error) => self.say(Severity::Error, "The models cannot be used", error.to_string()),
@@ -289,6 +292,7 @@ impl Core {
         if matches!(entry.decode, DecodeState::Running(_)) {
             return;
         }
+        let title = entry.title();
         let waiting: Vec<JobId> = self
             .state
             .jobs
@@ -300,7 +304,6 @@ impl Core {
         for job in waiting {
             self.cancel(job);
         }
-        let title = entry.title();
         let request =
             DecodeRequest { analysis, previews: self.state.settings.previews, batch_size };
         let job = self.submit(Work::Decode(request), JobKind::Decode, Some(id), &title, false);
@@ -402,6 +405,6 @@ pub fn fresh_seed() -> u64 {
 }
 
 /// The recipe of a sheet as a card to look at.
-fn card(metadata: SheetMetadata) -> Effect {
-    Effect::ShowCard(Box::new(RecipeCard::new(metadata.recipe)))
+fn card(recipe: Recipe) -> Effect {
+    Effect::ShowCard(Box::new(RecipeCard::new(recipe)))
 }

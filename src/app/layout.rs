@@ -49,7 +49,7 @@ impl PaneKind {
 const LAYOUT_VERSION: u32 = 1;
 
 /// The layout as it is kept on disk.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SavedLayout {
     version: u32,
     tree: Tree<PaneKind>,

@@ -34,7 +34,6 @@ mod settings_window;
 pub mod state;
 mod textures;
 pub mod theme;
-mod trace;
 mod widgets;
 mod window;
 

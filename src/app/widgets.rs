@@ -143,3 +143,18 @@ pub fn centred(ui: &mut Ui, add: impl FnOnce(&mut Ui)) {
         add(ui);
     });
 }
+
+/// At most `limit` characters, with an ellipsis where something was cut.
+pub fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
+    format!("{}\u{2026}", kept.trim_end())
+}
+
+/// The one button of a pane that is meant to be pressed.
+pub fn primary_button(ui: &mut Ui, theme: &theme::Theme, text: &str) -> egui::Response {
+    let text = RichText::new(text).color(egui::Color32::WHITE).font(theme::strong(13.0));
+    ui.add(egui::Button::new(text).fill(theme.primary))
+}

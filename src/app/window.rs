@@ -14,9 +14,9 @@ use super::chrome;
 use super::command::UiCommand;
 use super::config_store::ConfigStore;
 use super::core::{Core, Effect};
-use super::dialogs::{DialogAnswer, Dialogs};
+use super::dialogs::{DialogAnswer, Dialogs, Filter};
 use super::docking::Docking;
-use super::export::ExportRequest;
+use super::exporting::{self, ExportPlan, Place};
 use super::gpu::Gpu;
 use super::intake;
 use super::key_sheet::KeySheet;
@@ -44,6 +44,19 @@ const AUTOSAVE: Duration = Duration::from_secs(2);
 /// Files of one drop may arrive over several frames.
 const DROP_GATHERING: Duration = Duration::from_millis(120);
 
+/// What can be opened.
+const OPENED: [Filter; 2] = [
+    Filter {
+        name: "Images, sheets, recipes, sessions",
+        extensions: &[
+            "png", "jpg", "jpeg", "webp", "gif", "bmp", "json", "txt", "PNG", "JPG", "JPEG",
+            "WEBP", "GIF", "BMP",
+        ],
+    },
+    Filter { name: "All files", extensions: &["*"] },
+];
+const SESSION: Filter = Filter { name: "Haze session", extensions: &["json"] };
+
 /// Makes an engine whose first job has that id; the callback wakes the window.
 pub type StartEngine = Box<dyn Fn(u64, DeviceChoice, Arc<dyn Fn() + Send + Sync>) -> EngineHandle>;
 
@@ -52,6 +65,10 @@ pub struct HazeApp {
     core: Core,
     panes: Panes,
     tree: Tree<PaneKind>,
+    /// Follows the window's width until the user moves something.
+    tree_is_default: bool,
+    /// Width in points that the default layout was made for.
+    layout_width: f32,
     theme: Theme,
     textures: Textures,
     gpu: Option<Gpu>,
@@ -70,13 +87,34 @@ pub struct HazeApp {
     dropped_at: Option<Instant>,
     changed_at: Option<Instant>,
     focus_query: bool,
+    screenshot: Option<Screenshot>,
     context: Context,
+}
+
+/// A picture of the window, asked for by the command line.
+struct Screenshot {
+    path: PathBuf,
+    /// When everything that was to be shown was there.
+    ready: Option<Instant>,
+    asked: bool,
+    began: Instant,
+}
+
+impl Screenshot {
+    /// Pictures of tiles and thumbnails get this long to arrive.
+    const SETTLE: Duration = Duration::from_millis(1500);
+    /// A query that takes longer is shown as far as it is.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn new(path: PathBuf) -> Self {
+        Self { path, ready: None, asked: false, began: Instant::now() }
+    }
 }
 
 /// What the open file dialog is for.
 enum Asked {
     Open,
-    Export(ExportRequest),
+    Export(Box<ExportPlan>),
     SaveSession,
     Browse(super::action::BrowseFor),
 }
@@ -90,7 +128,8 @@ impl HazeApp {
             engine::start(assets.clone(), device, end);
             handle
         });
-        Self::with_engine(creation, options, start, Dialogs::native())
+        let dialogs = Dialogs::native(&creation.egui_ctx);
+        Self::with_engine(creation, options, start, dialogs)
     }
 
     /// The window on any engine and with any dialogs.
@@ -128,15 +167,13 @@ impl HazeApp {
         for problem in [store_problem, damaged].into_iter().flatten() {
             core.say(Severity::Warning, "Settings", problem);
         }
-        let tree = store
-            .as_ref()
-            .and_then(ConfigStore::layout)
-            .and_then(SavedLayout::into_tree)
-            .unwrap_or_else(|| default_tree(1440.0));
+        let kept = store.as_ref().and_then(ConfigStore::autosave);
         let mut app = Self {
             core,
             panes: Panes::default(),
-            tree,
+            tree: default_tree(context.content_rect().width()),
+            tree_is_default: true,
+            layout_width: 0.0,
             theme: Theme::dark(),
             textures: Textures::new(&context),
             gpu,
@@ -155,10 +192,11 @@ impl HazeApp {
             dropped_at: None,
             changed_at: None,
             focus_query: false,
+            screenshot: options.screenshot.map(Screenshot::new),
             context,
         };
         app.apply_settings();
-        if let Some(session) = app.store.as_ref().and_then(ConfigStore::autosave) {
+        if let Some(session) = kept {
             app.open_session(session, true);
         }
         app.core.warm();
@@ -218,6 +256,7 @@ impl HazeApp {
         for effect in self.core.take_effects() {
             self.perform(effect);
         }
+        self.take_screenshot();
         if self.changed_at.is_some_and(|at| at.elapsed() >= AUTOSAVE) {
             self.autosave();
         } else if self.changed_at.is_some() {
@@ -234,20 +273,21 @@ impl HazeApp {
             Effect::FocusQuery => self.focus_query = true,
             Effect::AskOpen => {
                 self.asked = Some(Asked::Open);
-                self.dialogs.open_files("Open images, sheets, recipes, embeddings or sessions");
+                self.dialogs.open_files(&OPENED);
             }
-            Effect::AskSave(request) => {
-                match super::exporting::suggestion(&self.core.state, request) {
-                    Ok(suggestion) => {
-                        self.asked = Some(Asked::Export(request));
-                        self.dialogs.save_file(&suggestion);
+            Effect::AskSave(request) => match exporting::plan(&self.core.state, request) {
+                Ok(plan) => {
+                    match plan.place {
+                        Place::File(filter) => self.dialogs.save_file(&plan.suggested, &[filter]),
+                        Place::Folder => self.dialogs.open_folder("Folder for the result"),
                     }
-                    Err(reason) => self.core.say(Severity::Warning, "Nothing to export yet", reason),
+                    self.asked = Some(Asked::Export(Box::new(plan)));
                 }
-            }
+                Err(reason) => self.core.say(Severity::Warning, "Nothing to export yet", reason),
+            },
             Effect::AskSaveSession => {
                 self.asked = Some(Asked::SaveSession);
-                self.dialogs.save_file(&super::dialogs::Suggestion::session());
+                self.dialogs.save_file("session.haze.json", &[SESSION]);
             }
             Effect::Browse(what) => {
                 self.asked = Some(Asked::Browse(what));
@@ -268,13 +308,15 @@ impl HazeApp {
             Effect::Paste => self.context.send_viewport_cmd(egui::ViewportCommand::RequestPaste),
             Effect::ShowPane(pane) => self.show_pane(pane),
             Effect::ResetLayout => {
-                self.tree = default_tree(self.context.content_rect().width());
+                self.tree_is_default = true;
+                self.layout_width = 0.0;
                 self.changed_at.get_or_insert_with(Instant::now);
             }
             Effect::ShowSettings => self.settings.open(),
             Effect::ShowPalette => self.palette.open(),
             Effect::ShowKeys => self.keys.open(),
             Effect::ShowCard(card) => self.card = Some(*card),
+            Effect::OpenSession(session) => self.open_session(*session, false),
             Effect::ApplySettings(_) => self.apply_settings(),
             Effect::RestartEngine => self.restart_engine(),
             Effect::SaveLater => {
@@ -292,6 +334,19 @@ impl HazeApp {
         let engine = (self.start_engine)(self.core.next_job(), device, waker(&self.context));
         self.core.replace_engine(engine);
         self.core.say(Severity::Info, "The engine starts anew", "Models are loaded again");
+    }
+
+    /// The default layout has one shape for narrow, usual and wide windows.
+    fn fit_layout(&mut self, width: f32) {
+        let shape = |width: f32| (width >= 900.0, width >= 1700.0);
+        if self.tree_is_default && shape(width) != shape(self.layout_width)
+            || self.layout_width == 0.0
+        {
+            if self.tree_is_default {
+                self.tree = default_tree(width);
+            }
+            self.layout_width = width;
+        }
     }
 
     fn show_pane(&mut self, pane: PaneKind) {
@@ -313,7 +368,6 @@ impl HazeApp {
             Answer::Exported(path) => {
                 self.core.say(Severity::Success, "Exported", path.display().to_string());
             }
-            Answer::SessionOpened(session) => self.open_session(*session, false),
             Answer::Quiet => {}
             Answer::Failed { title, detail } => self.core.say(Severity::Error, title, detail),
         }
@@ -321,36 +375,34 @@ impl HazeApp {
 
     fn dialog_answered(&mut self, answer: DialogAnswer) {
         let Some(asked) = self.asked.take() else { return };
-        let Some(paths) = answer.paths.filter(|paths| !paths.is_empty()) else { return };
+        let paths = match answer {
+            DialogAnswer::Files(paths) => paths,
+            DialogAnswer::Folder(path) | DialogAnswer::Save(path) => vec![path],
+            DialogAnswer::Cancelled => return,
+        };
+        let Some(first) = paths.first().cloned() else { return };
         match asked {
             Asked::Open => self.core.apply(Action::TakeIn(paths)),
-            Asked::Export(request) => {
-                let Some(target) = paths.into_iter().next() else { return };
-                match super::exporting::prepare(&self.core.state, request, target) {
-                    Ok(work) => self.background.run(move || match work() {
-                        Ok(path) => Answer::Exported(path),
-                        Err(detail) => {
-                            Answer::Failed { title: "The export failed".to_owned(), detail }
-                        }
-                    }),
-                    Err(reason) => self.core.say(Severity::Warning, "Nothing to export", reason),
-                }
+            Asked::Export(plan) => {
+                let work = plan.to(first);
+                self.background.run(move || match work() {
+                    Ok(path) => Answer::Exported(path),
+                    Err(detail) => {
+                        Answer::Failed { title: "The export failed".to_owned(), detail }
+                    }
+                });
             }
             Asked::SaveSession => {
-                let Some(target) = paths.into_iter().next() else { return };
                 let session = self.session();
-                self.background.run(move || match session.save(&target) {
-                    Ok(()) => Answer::Exported(target),
+                self.background.run(move || match session.save(&first) {
+                    Ok(()) => Answer::Exported(first),
                     Err(error) => Answer::Failed {
                         title: "The session cannot be saved".to_owned(),
                         detail: error.to_string(),
                     },
                 });
             }
-            Asked::Browse(what) => {
-                let Some(path) = paths.into_iter().next() else { return };
-                self.core.browsed(what, path);
-            }
+            Asked::Browse(what) => self.core.browsed(what, first),
         }
     }
 
@@ -362,6 +414,7 @@ impl HazeApp {
         let entries = session.entries.len();
         if let Some(tree) = self.core.open_session(session) {
             self.tree = tree;
+            self.tree_is_default = false;
         }
         if !quiet {
             let detail = format!("{entries} queries; a click runs one again");
@@ -380,6 +433,34 @@ impl HazeApp {
                 title: "The session cannot be kept".to_owned(),
                 detail: error.to_string(),
             },
+        });
+    }
+
+    /// Takes the picture once nothing more is to come, then closes the window.
+    fn take_screenshot(&mut self) {
+        let Some(screenshot) = &mut self.screenshot else { return };
+        self.context.request_repaint_after(Duration::from_millis(50));
+        let state = &self.core.state;
+        let idle = state.jobs.is_empty() && state.device.is_some();
+        if idle || screenshot.began.elapsed() > Screenshot::PATIENCE {
+            screenshot.ready.get_or_insert_with(Instant::now);
+        } else {
+            screenshot.ready = None;
+        }
+        if screenshot.asked || screenshot.ready.is_none_or(|at| at.elapsed() < Screenshot::SETTLE) {
+            return;
+        }
+        screenshot.asked = true;
+        let (path, context) = (screenshot.path.clone(), self.context.clone());
+        self.context.request_screenshot(move |image| {
+            let [width, height] = image.size;
+            let pixels = image.pixels.iter().flat_map(|p| [p.r(), p.g(), p.b()]).collect();
+            if let Some(image) = image::RgbImage::from_raw(width as u32, height as u32, pixels)
+                && let Err(error) = crate::export::metadata::write_png(&path, &image)
+            {
+                tracing::error!("{error}");
+            }
+            context.send_viewport_cmd(egui::ViewportCommand::Close);
         });
     }
 
@@ -520,6 +601,7 @@ impl eframe::App for HazeApp {
         if std::mem::take(&mut self.focus_query) {
             ui.ctx().memory_mut(|memory| memory.request_focus(super::panes::query::text_id()));
         }
+        self.fit_layout(ui.ctx().content_rect().width());
         let undo = UndoState { can_undo: self.core.can_undo(), can_redo: self.core.can_redo() };
         let deleted = self.core.deleted();
         let mut cx = Cx::new(
@@ -537,6 +619,7 @@ impl eframe::App for HazeApp {
             docking.changed
         });
         if changed.inner {
+            self.tree_is_default = false;
             self.changed_at.get_or_insert_with(Instant::now);
         }
         let context = ui.ctx().clone();

@@ -1,19 +1,21 @@
 //! What the user wants.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{Core, Effect, UNDO_PAUSE, card, fresh_seed};
-use crate::app::action::Action;
+use crate::app::action::{Action, BrowseFor};
 use crate::app::availability::{UndoState, availability};
 use crate::app::command::UiCommand;
 use crate::app::intake::{Intake, TakenIn};
 use crate::app::layout::PaneKind;
 use crate::app::notices::Severity;
+use crate::app::session_file::SavedSession;
 use crate::app::state::form::{FormModality, QueryForm};
-use crate::app::state::history::{DecodeState, EntryId, TileState};
+use crate::app::state::history::{DecodeState, Entry, EntryId, History, TileState};
 use crate::app::state::jobs::JobKind;
 use crate::app::state::selection::{Item, SelectMode};
-use crate::app::state::settings::ThemeChoice;
+use crate::app::state::settings::{Settings, ThemeChoice};
 use crate::app::state::{Study, TrainingState};
 use crate::session::engine::{NoiseGridRequest, TraverseRequest, Work};
 
@@ -414,8 +416,90 @@ impl Core {
         match intake {
             Intake::QueryImage(path) => self.apply(Action::QueryImageFile(path)),
             Intake::Text(text) => self.apply(Action::QueryText(text)),
-            Intake::Sheet(metadata) => self.effects.push(card(*metadata)),
-            _ => {}
+            Intake::Sheet(metadata) => self.effects.push(card(metadata.recipe)),
+            Intake::Recipe(recipe) => self.effects.push(card(*recipe)),
+            Intake::Session(session) => self.effects.push(Effect::OpenSession(session)),
+            Intake::Gallery(path) => self.browsed(BrowseFor::Gallery, path),
+            Intake::Bundle(path) => self.browsed(BrowseFor::Bundle, path),
+            Intake::Encoder(path) => self.browsed(BrowseFor::Encoder, path),
+            Intake::Decoder(path) => self.browsed(BrowseFor::Decoder, path),
+            Intake::Adapter { path, .. } => self.browsed(BrowseFor::Adapter, path),
         }
+    }
+
+    /// Takes a folder for what it was chosen for.
+    pub fn browsed(&mut self, what: BrowseFor, path: PathBuf) {
+        let shown = path.display().to_string();
+        if what == BrowseFor::ModelsFolder {
+            let settings = Settings { models_folder: Some(path), ..self.state.settings.clone() };
+            self.apply(Action::EditSettings(Box::new(settings)));
+            return;
+        }
+        let mut form = self.state.form.clone();
+        let name = match what {
+            BrowseFor::Bundle => {
+                form = QueryForm { bundle: Some(path), ..form.without_models() };
+                "bundle"
+            }
+            BrowseFor::Encoder => {
+                form.encoder = Some(path);
+                "encoder"
+            }
+            BrowseFor::Adapter => {
+                form.adapter = Some(path);
+                "adapter"
+            }
+            BrowseFor::Decoder => {
+                form.decoder = Some(path);
+                "decoder"
+            }
+            BrowseFor::Gallery | BrowseFor::ModelsFolder => {
+                form.gallery = Some(path);
+                "gallery"
+            }
+        };
+        self.say(Severity::Info, format!("This is the {name} now"), shown);
+        self.edit_form(form, false);
+        if self.state.entry().is_some() && self.state.form.query().is_some() {
+            self.run(false, true);
+        }
+    }
+
+    /// Brings a saved session on screen; the tree of panes it was saved with, where it fits this
+    /// version. Queries wait as recipes; what was queued waits for a click.
+    pub fn open_session(
+        &mut self,
+        session: SavedSession,
+    ) -> Option<egui_tiles::Tree<PaneKind>> {
+        for job in self.state.jobs.iter().map(|job| job.id).collect::<Vec<_>>() {
+            self.cancel(job);
+        }
+        self.record();
+        self.state.form = session.form;
+        self.state.history = History::default();
+        self.state.current = None;
+        self.state.compared = None;
+        self.state.selection.clear();
+        for saved in session.entries {
+            let queued = session.queue.contains(&saved.id);
+            self.state.history.insert(Entry {
+                id: saved.id,
+                tiles: vec![TileState::Empty; saved.recipe.sampling.samples + 1],
+                recipe: saved.recipe,
+                result: None,
+                // What was being decoded shows as stopped, ready to go on.
+                decode: match queued {
+                    true => DecodeState::Stopped { finished: 0 },
+                    false => DecodeState::NotAsked,
+                },
+                pinned: saved.pinned,
+                asked: saved.asked,
+                warnings: Vec::new(),
+            });
+        }
+        if let Some(id) = session.current.filter(|&id| self.state.history.get(id).is_some()) {
+            self.open_entry(id);
+        }
+        session.layout.into_tree()
     }
 }

@@ -12,3 +12,8 @@ impl QueryPane {
         ui.label("Query");
     }
 }
+
+/// Id of the text box, so that a command can put the cursor there.
+pub fn text_id() -> egui::Id {
+    egui::Id::unique("query text")
+}

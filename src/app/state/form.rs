@@ -99,6 +99,11 @@ impl QueryForm {
         Ok(recipe)
     }
 
+    /// The form with all models of the bundle.
+    pub fn without_models(self) -> Self {
+        Self { encoder: None, adapter: None, decoder: None, gallery: None, bridge: None, ..self }
+    }
+
     /// The form that would make a recipe.
     pub fn of(recipe: &Recipe) -> Self {
         let models = &recipe.models;

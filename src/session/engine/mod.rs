@@ -16,3 +16,5 @@ pub use protocol::{
     DecodeRequest, JobEvent, JobFailure, JobId, LadderRequest,
     LadderSteps, Message, NoiseGridRequest, Order, Outcome, TraverseRequest, Work,
 };
+
+pub use crate::session::studies::evaluation::{Evaluation, EvaluationBin};
