@@ -10,6 +10,9 @@ const Z_95: f64 = 1.959_963_984_540_054;
 /// Share of samples whose best matches [`RankDistribution::covering_set`] holds.
 const COVERAGE_PERCENT: usize = 90;
 
+/// Items that are compared with each other.
+pub const ABOVE_ITEMS: usize = 64;
+
 /// Which items are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankOptions {
@@ -21,7 +24,7 @@ pub struct RankOptions {
 }
 
 /// A share of samples with its Monte-Carlo uncertainty.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
@@ -44,11 +47,13 @@ pub struct ItemRanks {
     pub p_top_k: f64,
     /// 95 % Wilson interval of [`ItemRanks::p_top_k`].
     pub p_top_k_interval: Interval,
-    /// Quantiles of the rank over samples at 5, 50 and 95 %: the smallest rank that at least
+    /// Quantiles of the rank over samples at 5, 25, 50, 75 and 95 %: the smallest rank that at least
     /// that share of samples does not exceed (the inverse of the empirical distribution
     /// function), so always a rank that some sample gave.
     pub rank_q05: usize,
+    pub rank_q25: usize,
     pub rank_median: usize,
+    pub rank_q75: usize,
     pub rank_q95: usize,
     /// Mean over samples of the cosine.
     pub score_mean: f64,
@@ -63,6 +68,11 @@ pub struct RankDistribution {
     pub items: Vec<ItemRanks>,
     /// The best match of each sample, `[S]`.
     pub best: Vec<Hit>,
+    /// The best items of each sample, `[S][top_k]` or fewer, best first.
+    pub hits: Vec<Vec<Hit>>,
+    /// `[n][n]` over the first n of `items`, at most [`ABOVE_ITEMS`]: share of samples in which
+    /// item i ranks above item j; 0 on the diagonal.
+    pub above: Vec<Vec<f32>>,
     /// Number of samples S.
     pub samples: usize,
     /// k of P(in top k).
@@ -119,7 +129,9 @@ impl RankDistribution {
                     p_top_k: within(top_k) as f64 / samples.len() as f64,
                     p_top_k_interval: wilson(within(top_k), samples.len()),
                     rank_q05: ranks[quantile_index(5, ranks.len())],
+                    rank_q25: ranks[quantile_index(25, ranks.len())],
                     rank_median: ranks[quantile_index(50, ranks.len())],
+                    rank_q75: ranks[quantile_index(75, ranks.len())],
                     rank_q95: ranks[quantile_index(95, ranks.len())],
                     score_mean,
                     score_sd,
@@ -127,15 +139,30 @@ impl RankDistribution {
             })
             .collect();
         items.sort_by_key(|item| item.rank_of_mean);
+        let column: HashMap<usize, usize> = ids.iter().copied().zip(0..).collect();
+        let compared: Vec<usize> =
+            items.iter().take(ABOVE_ITEMS).map(|item| column[&item.id]).collect();
+        let above = compared
+            .iter()
+            .map(|&i| {
+                let share = |&j: &usize| {
+                    let above = of_samples.iter().filter(|s| s[i].rank < s[j].rank).count();
+                    above as f32 / samples.len() as f32
+                };
+                compared.iter().map(share).collect()
+            })
+            .collect();
         let winners = count_top1(&top_of_samples);
         Ok(Self {
             items,
             best: top_of_samples.iter().filter_map(|hits| hits.first().copied()).collect(),
+            above,
             samples: samples.len(),
             top_k,
             covering_set: covering_set(&winners, samples.len()),
             distinct_top1: winners.len(),
             top1_entropy: entropy(&winners, samples.len()),
+            hits: top_of_samples,
         })
     }
 
@@ -248,6 +275,27 @@ mod tests {
 
     fn options(top_k: usize) -> RankOptions {
         RankOptions { top_k, also: Vec::new() }
+    }
+
+    #[test]
+    fn of_two_items_one_is_above_the_other_in_every_sample() {
+        let search = circle(&[0.0, 40.0, 80.0, 200.0]);
+        let samples: Vec<_> = (0..50).map(|i| at(f64::from(i) * 2.0)).collect();
+        let found = RankDistribution::new(&search, &at(45.0), &samples, &options(4)).unwrap();
+        let n = found.items.len();
+        for i in 0..n {
+            assert_eq!(found.above[i][i], 0.0);
+            for j in 0..n {
+                let sum = found.above[i][j] + found.above[j][i];
+                assert!(i == j || (sum - 1.0).abs() < 1e-6);
+            }
+            let ranks = &found.items[i];
+            assert!(ranks.rank_q05 <= ranks.rank_q25 && ranks.rank_q25 <= ranks.rank_median);
+            assert!(ranks.rank_median <= ranks.rank_q75 && ranks.rank_q75 <= ranks.rank_q95);
+        }
+        for (hits, sample) in found.hits.iter().zip(&samples) {
+            assert_eq!(*hits, search.search(std::slice::from_ref(sample), 4).unwrap()[0]);
+        }
     }
 
     #[test]

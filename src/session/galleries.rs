@@ -1,6 +1,6 @@
 //! Opening a gallery, indexing it first where there is no index yet, and ranking it by draws.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +10,8 @@ use super::draws::Draws;
 use super::error::SessionError;
 use super::event::Event;
 use super::projection::GalleryMap;
-use super::recipe::ModelRef;
-use super::result::{Nearest, RankedItem, Retrieved};
+use super::recipe::{ModelRef, RecipeQuery};
+use super::result::{ItemName, Nearest, RankedItem, Retrieved};
 use super::{Job, cache, fingerprint};
 use crate::encoder::{ClipEncoder, Embedding, EncoderError};
 use crate::gallery::{
@@ -34,6 +34,7 @@ pub struct Gallery {
     pub store: EmbeddingStore,
     search: ExactSearch,
     map: Mutex<Option<Arc<GalleryMap>>>,
+    captions: Mutex<Option<HashMap<u64, Vec<usize>>>>,
     /// Holds an index for which there was no other place than a temporary one.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -87,27 +88,36 @@ impl Gallery {
             store,
             search,
             map: Mutex::default(),
+            captions: Mutex::default(),
             _temporary: temporary,
         })
     }
 
-    /// Ranks all items by the mean, and by every draw.
+    /// Ranks all items by the mean, and by every draw. `numbers` are k, and how many of the draws
+    /// are samples whose own ranking is kept.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub fn rank(
         &self,
-        query: &Embedding,
+        query: &RecipeQuery,
+        embedding: &Embedding,
         mean: &[f32],
         draws: &Draws,
-        top_k: usize,
+        numbers: (usize, usize),
     ) -> Result<Found, SessionError> {
+        let (top_k, samples) = numbers;
         let options = RankOptions { top_k, also: Vec::new() };
         let ranks = RankDistribution::new(&self.search, mean, &draws.values, &options)?;
         let ids: Vec<usize> = ranks.items.iter().map(|item| item.id).collect();
-        let frozen = self.search.ranks_of(std::slice::from_ref(&query.values), &ids)?;
+        let frozen = self.search.ranks_of(std::slice::from_ref(&embedding.values), &ids)?;
         let frozen = frozen.into_iter().flatten().map(|placement| placement.rank);
         let metadata = self.store.metadata(&ids)?;
+        let sample_hits: Vec<Vec<Hit>> = ranks.hits.iter().take(samples).cloned().collect();
+        let mut mentioned: Vec<usize> = ids.clone();
+        mentioned.extend(sample_hits.iter().flatten().chain(&ranks.best).map(|hit| hit.id));
+        let names = self.names(mentioned)?;
+        let relevant = self.relevant(query, embedding)?;
         let count = |share: f64| (share * ranks.samples as f64).round() as usize;
         let items = ranks.items.iter().zip(&metadata).zip(frozen).map(|((ranks, item), frozen)| {
             RankedItem {
@@ -123,9 +133,11 @@ impl Gallery {
                 top_k_count: count(ranks.p_top_k),
                 p_top_k: ranks.p_top_k,
                 rank_median: ranks.rank_median,
-                rank_q25: ranks.rank_median,
-                rank_q75: ranks.rank_median,
-                relevant: None,
+                rank_q25: ranks.rank_q25,
+                rank_q75: ranks.rank_q75,
+                relevant: relevant.as_ref().map(|rows| rows.contains(&ranks.id)),
+                p_top_1_interval: ranks.p_top1_interval,
+                p_top_k_interval: ranks.p_top_k_interval,
                 rank_low: ranks.rank_q05,
                 rank_high: ranks.rank_q95,
             }
@@ -138,11 +150,12 @@ impl Gallery {
             distinct_best: ranks.distinct_top1,
             best_match_set: ranks.covering_set.len(),
             best_match_rows: ranks.covering_set.clone(),
-            sample_hits: Vec::new(),
-            above: Vec::new(),
-            names: BTreeMap::new(),
+            sample_hits,
+            above: ranks.above.clone(),
+            names,
         };
-        Ok(Found { retrieved, nearest: self.nearest(&ranks.best)? })
+        let nearest = nearest(&ranks.best, &retrieved.names);
+        Ok(Found { retrieved, nearest })
     }
 
     /// The gallery in two dimensions, computed when it is first wanted.
@@ -181,24 +194,85 @@ impl Gallery {
         Ok(self.search.search(&[query.to_vec()], k)?.swap_remove(0))
     }
 
-    /// Names the best match of every draw.
-    fn nearest(&self, best: &[Hit]) -> Result<Vec<Nearest>, SessionError> {
-        let mut ids: Vec<usize> = best.iter().map(|hit| hit.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let metadata = self.store.metadata(&ids)?;
-        let known: BTreeMap<usize, &ItemMetadata> = ids.iter().copied().zip(&metadata).collect();
-        let nearest = |hit: &Hit| {
-            let item = known[&hit.id];
-            Nearest {
-                row: hit.id,
-                image: file_name(item, hit.id),
+    /// What is known of some rows.
+    fn names(&self, mut rows: Vec<usize>) -> Result<BTreeMap<usize, ItemName>, SessionError> {
+        rows.sort_unstable();
+        rows.dedup();
+        let metadata = self.store.metadata(&rows)?;
+        let name = |(row, item): (usize, &ItemMetadata)| {
+            let name = ItemName {
+                image: file_name(item, row),
+                image_path: self.store.image_file(item),
                 caption: item.captions.first().map(|caption| caption.text.clone()),
-                score: hit.score,
-            }
+            };
+            (row, name)
         };
-        Ok(best.iter().map(nearest).collect())
+        Ok(rows.into_iter().zip(&metadata).map(name).collect())
     }
+
+    /// Rows that belong to a query: those with that very caption, or the image itself. `None`
+    /// where the gallery does not say: it has no captions, or the image is not in it.
+    fn relevant(
+        &self,
+        query: &RecipeQuery,
+        embedding: &Embedding,
+    ) -> Result<Option<BTreeSet<usize>>, SessionError> {
+        match query {
+            RecipeQuery::Text(text) => {
+                let mut slot = self.captions.lock().unwrap_or_else(PoisonError::into_inner);
+                let index = match &mut *slot {
+                    Some(index) => index,
+                    none => none.insert(self.caption_index()?),
+                };
+                // A text that is nobody's caption has no known answer.
+                Ok(index.get(&caption_key(text)).map(|rows| rows.iter().copied().collect()))
+            }
+            RecipeQuery::Image { .. } => {
+                let best = self.search(&embedding.values, 1)?;
+                let itself = best.into_iter().find(|hit| hit.score >= SAME_IMAGE);
+                Ok(itself.map(|hit| BTreeSet::from([hit.id])))
+            }
+        }
+    }
+
+    /// Rows by the hash of their captions.
+    fn caption_index(&self) -> Result<HashMap<u64, Vec<usize>>, SessionError> {
+        let mut index: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut row = 0;
+        self.store.for_each_metadata(|item| {
+            for caption in &item.captions {
+                index.entry(caption_key(&caption.text)).or_default().push(row);
+            }
+            row += 1;
+            Ok(())
+        })?;
+        Ok(index)
+    }
+}
+
+/// Cosine from which an image query is taken for the gallery's own image: rounding of float16
+/// stores stays above it.
+const SAME_IMAGE: f64 = 0.9999;
+
+/// 64 bits of a caption, whatever its case and the space around it. Two captions share them with a
+/// chance of about one in 10^13 even among a million.
+fn caption_key(text: &str) -> u64 {
+    let hash = blake3::hash(text.trim().to_lowercase().as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default())
+}
+
+/// Names the best match of every draw.
+fn nearest(best: &[Hit], names: &BTreeMap<usize, ItemName>) -> Vec<Nearest> {
+    let nearest = |hit: &Hit| {
+        let name = names.get(&hit.id);
+        Nearest {
+            row: hit.id,
+            image: name.map_or_else(|| format!("row {}", hit.id), |name| name.image.clone()),
+            caption: name.and_then(|name| name.caption.clone()),
+            score: hit.score,
+        }
+    };
+    best.iter().map(nearest).collect()
 }
 
 /// The image's file name, or its row where the gallery has no paths.

@@ -39,6 +39,7 @@ impl Variances {
             count: sorted.len(),
             share_below: below as f64 / sorted.len() as f64,
             median: *sorted.get(sorted.len() / 2)?,
+            quantiles: (0..=50).map(|i| sorted[i * (sorted.len() - 1) / 50]).collect(),
         })
     }
 

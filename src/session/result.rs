@@ -9,7 +9,7 @@ use super::draws::Draws;
 use super::recipe::Recipe;
 use crate::distribution::EmbeddingDistribution;
 use crate::encoder::{Embedding, Modality};
-use crate::gallery::Hit;
+use crate::gallery::{Hit, Interval};
 
 /// A finished query.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct QueryResult {
 }
 
 /// The uncertainty of one query among those of a gallery's own texts or images.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     /// Number of gallery captions (text query) or images (image query) compared with.
     pub count: usize,
@@ -50,6 +50,9 @@ pub struct Reference {
     pub share_below: f64,
     /// Median of their mean aleatoric variances.
     pub median: f64,
+    /// Their mean aleatoric variances at 0, 2, 4, … 100 % of the captions, 51 values.
+    #[serde(default)]
+    pub quantiles: Vec<f64>,
 }
 
 /// One drawn embedding.
@@ -153,10 +156,14 @@ pub struct RankedItem {
     pub top_1_count: usize,
     /// Share of draws that rank this item first.
     pub p_top_1: f64,
+    /// 95 % Wilson interval of `p_top_1`, which comes from finitely many draws.
+    pub p_top_1_interval: Interval,
     /// Number of draws that rank this item among the first k.
     pub top_k_count: usize,
     /// Share of draws that rank this item among the first k.
     pub p_top_k: f64,
+    /// 95 % Wilson interval of `p_top_k`.
+    pub p_top_k_interval: Interval,
     /// Median rank over the draws.
     pub rank_median: usize,
     /// 25 % quantile of its rank over the draws.
