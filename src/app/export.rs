@@ -11,8 +11,27 @@ pub enum ExportRequest {
     Folder,
     /// One decoded tile: 0 is the mean, i + 1 sample i.
     Tile(usize),
-    /// What a pane shows, as a figure or as the data behind it.
+    /// What a pane shows, as a figure or as the data behind it. Of the studies: the first of
+    /// ladder, noise grid and walk that was made.
     Pane { pane: PaneKind, format: ExportFormat },
+    /// One certain figure, for panes that have several.
+    Figure { figure: FigureKind, format: ExportFormat },
+}
+
+/// Figures of the panes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FigureKind {
+    Uncertainty,
+    Density,
+    Retrieval,
+    Map,
+    Samples,
+    Comparison,
+    Ladder,
+    Traverse,
+    NoiseGrid,
+    Evaluation,
+    Training,
 }
 
 /// File formats of a pane's figure or data.

@@ -9,7 +9,7 @@ use super::exit::usage;
 use super::options::{DecodingOptions, ModelOptions, OutputOptions, SamplingOptions};
 use super::progress::Progress;
 use super::{Context, Exit, table};
-use crate::export::folder::{OutputFolder, SHEET_FILE, next_free, write_result};
+use crate::export::folder::{OutputFolder, SHEET_FILE, next_free, slug, write_result};
 use crate::export::sheet::{items, share};
 use crate::session::plan::Plan;
 use crate::session::recipe::{Recipe, RecipeQuery};
@@ -158,23 +158,6 @@ pub fn run_with_progress(
     Ok(result)
 }
 
-/// A file name made from a query: at most 48 letters, digits and hyphens.
-pub fn slug(text: &str) -> String {
-    let mut slug = String::new();
-    for character in text.chars().flat_map(char::to_lowercase) {
-        if character.is_alphanumeric() {
-            slug.push(character);
-        } else if !slug.ends_with('-') && !slug.is_empty() {
-            slug.push('-');
-        }
-        if slug.chars().count() >= 48 {
-            break;
-        }
-    }
-    let slug = slug.trim_end_matches('-');
-    if slug.is_empty() { "query".to_owned() } else { slug.to_owned() }
-}
-
 fn plan_text(plan: &Plan) -> String {
     let mut text = String::from("would run\n");
     for (label, value) in plan.lines() {
@@ -312,13 +295,5 @@ mod tests {
         assert_eq!(guess("missing/cat.JPG").modality(), crate::encoder::Modality::Image);
         assert_eq!(guess("a cat on a mat.").modality(), crate::encoder::Modality::Text);
         assert_eq!(guess("version 1.5 of it").modality(), crate::encoder::Modality::Text);
-    }
-
-    #[test]
-    fn a_slug_is_a_short_safe_file_name() {
-        assert_eq!(slug("A slice of cake!"), "a-slice-of-cake");
-        assert_eq!(slug("../../etc/passwd"), "etc-passwd");
-        assert_eq!(slug("???"), "query");
-        assert!(slug(&"word ".repeat(100)).chars().count() <= 48);
     }
 }

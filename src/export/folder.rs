@@ -183,7 +183,25 @@ pub fn next_free(base: &Path) -> PathBuf {
         .unwrap_or_else(|| base.to_owned())
 }
 
-fn thumbnails(result: &QueryResult) -> Vec<Option<RgbImage>> {
+/// A file name made from a query: at most 48 letters, digits and hyphens.
+pub fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for character in text.chars().flat_map(char::to_lowercase) {
+        if character.is_alphanumeric() {
+            slug.push(character);
+        } else if !slug.ends_with('-') && !slug.is_empty() {
+            slug.push('-');
+        }
+        if slug.chars().count() >= 48 {
+            break;
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    if slug.is_empty() { "query".to_owned() } else { slug.to_owned() }
+}
+
+/// The gallery images of the retrieved items, in their order; read from disk.
+pub fn thumbnails(result: &QueryResult) -> Vec<Option<RgbImage>> {
     let items = result.retrieval.iter().flat_map(|retrieved| &retrieved.items);
     // A gallery may have lost an image since it was indexed; its row then shows an empty frame.
     items
@@ -241,5 +259,13 @@ mod tests {
         assert_eq!(next_free(&base), base);
         std::fs::create_dir(&base).unwrap();
         assert_eq!(next_free(&base), parent.path().join("cake-2"));
+    }
+
+    #[test]
+    fn a_slug_is_a_short_safe_file_name() {
+        assert_eq!(slug("A slice of cake!"), "a-slice-of-cake");
+        assert_eq!(slug("../../etc/passwd"), "etc-passwd");
+        assert_eq!(slug("???"), "query");
+        assert!(slug(&"word ".repeat(100)).chars().count() <= 48);
     }
 }

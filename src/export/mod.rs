@@ -4,6 +4,7 @@
 
 pub mod arrays;
 pub mod canvas;
+pub mod figures;
 pub mod folder;
 pub mod metadata;
 pub mod replay;
