@@ -33,7 +33,7 @@ fn recipe() -> Recipe {
     recipe
 }
 
-fn result() -> QueryResult {
+pub(crate) fn result() -> QueryResult {
     let recipe = recipe();
     let density = |i: usize| {
         let alpha = 0.01 + i as f64 * 1e-4;
@@ -92,7 +92,7 @@ fn result() -> QueryResult {
     }
 }
 
-fn map() -> GalleryMap {
+pub(crate) fn map() -> GalleryMap {
     let unit = |i: usize| (0..DIM).map(|d| f32::from(u8::from(d == i))).collect::<Vec<f32>>();
     GalleryMap {
         gallery_hash: String::new(),
@@ -103,7 +103,7 @@ fn map() -> GalleryMap {
     }
 }
 
-fn tile() -> Tile {
+pub(crate) fn tile() -> Tile {
     Tile { image: RgbImage::from_pixel(64, 64, image::Rgb([9, 90, 200])), hash: "00".to_owned() }
 }
 
@@ -200,10 +200,8 @@ fn no_text_leaves_the_page_of_any_figure() {
         let boxes = text_boxes(&drawing);
         assert!(boxes.len() > 4, "{name}");
         for (text, [left, top, right, bottom]) in boxes {
-            let inside = left >= 0.0
-                && top >= 0.0
-                && right <= drawing.width
-                && bottom <= drawing.height;
+            let inside =
+                left >= 0.0 && top >= 0.0 && right <= drawing.width && bottom <= drawing.height;
             assert!(inside, "{name}: {text:?} at {left} {top} {right} {bottom}");
         }
     });
