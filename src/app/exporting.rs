@@ -17,10 +17,10 @@ use crate::export::folder::{OutputFolder, next_free, slug, thumbnails, write_res
 use crate::export::metadata::{write_png, write_sheet};
 use crate::export::replay::SheetMetadata;
 use crate::export::sheet;
+use crate::session::engine::Evaluation;
 use crate::session::projection::GalleryMap;
 use crate::session::recipe::Recipe;
 use crate::session::result::{QueryResult, Tile};
-use crate::session::studies::evaluation::Evaluation;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
 use crate::session::studies::traverse::Traverse;
@@ -134,9 +134,9 @@ fn write_whole_sheet(result: &QueryResult, path: &Path) -> Result<(), String> {
 }
 
 fn entry(state: &State) -> Result<&Entry, String> {
-    state.entry().ok_or_else(|| {
-        "There is no result yet: type a query and press Ctrl+Enter".to_owned()
-    })
+    state
+        .entry()
+        .ok_or_else(|| "There is no result yet: type a query and press Ctrl+Enter".to_owned())
 }
 
 fn analysed(entry: &Entry) -> Result<&Arc<QueryResult>, String> {
@@ -155,7 +155,10 @@ enum Tiles<'a> {
     Complete(&'a Arc<QueryResult>),
     None(&'a Arc<QueryResult>),
     /// So many of so many.
-    Some { finished: usize, of: usize },
+    Some {
+        finished: usize,
+        of: usize,
+    },
 }
 
 fn tiles(entry: &Entry) -> Result<Tiles<'_>, String> {
@@ -303,9 +306,10 @@ fn owned(state: &State, kind: FigureKind) -> Result<OwnedFigure, String> {
         }
         FigureKind::Map => {
             let result = result(state)?;
-            let map = state.map.as_ref().ok_or(
-                "There is no map yet: it is made with the first query on a gallery",
-            )?;
+            let map = state
+                .map
+                .as_ref()
+                .ok_or("There is no map yet: it is made with the first query on a gallery")?;
             if map.centre.len() != result.distribution.dim() {
                 return Err("The map belongs to another encoder than this query: run the query \
                             again"

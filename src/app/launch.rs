@@ -1,104 +1,128 @@
-//! Opening the window.
+//! Opening the window: what it is started with, and in words why none can be opened.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use eframe::egui_wgpu::{WgpuConfiguration, WgpuSetup, WgpuSetupCreateNew};
+
+use super::HazeApp;
 use crate::model::device::DeviceChoice;
 use crate::session::Assets;
+
+/// Name that desktops file the window under.
+const APP_ID: &str = "haze";
+const DEFAULT_SIZE: [f32; 2] = [1440.0, 900.0];
+const SMALLEST_SIZE: [f32; 2] = [600.0, 400.0];
 
 /// What the window starts with.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
     pub assets: Assets,
-    /// The device to compute on, where the command line named one.
+    /// `None`: as in the settings.
     pub device: Option<DeviceChoice>,
-    /// A text to run at once.
+    /// A text that is run at once.
     pub query: Option<String>,
-    /// Files to take in, as if dropped.
+    /// Images, sheets, recipes or sessions to take in.
     pub open: Vec<PathBuf>,
-    /// Keep settings, layout and session on disk.
+    /// Points; `None`: the default size.
+    pub window_size: Option<[f32; 2]>,
+    /// Writes a picture of the window there once it is at rest, and closes it.
+    pub screenshot_to: Option<PathBuf>,
+    /// Whether settings, layout and session are kept on disk.
     pub keep_settings: bool,
-    /// Save a picture of the window there once the first query is decoded, then close.
-    pub screenshot: Option<PathBuf>,
-    /// Width and height in points.
-    pub size: [f32; 2],
 }
 
 impl AppOptions {
-    /// An empty window that keeps its settings.
+    /// An empty window.
     pub fn new(assets: Assets) -> Self {
         Self {
             assets,
             device: None,
             query: None,
             open: Vec::new(),
+            window_size: None,
+            screenshot_to: None,
             keep_settings: true,
-            screenshot: None,
-            size: [1440.0, 900.0],
         }
     }
 }
 
-/// Why no window could be opened.
+/// Why there is no window.
 #[derive(Debug, thiserror::Error)]
 pub enum WindowError {
-    #[error(
-        "there is no display to open a window on; use the command line instead, for example haze \
-         sample \"a slice of cake\", or haze demo --headless"
-    )]
+    #[error("no display was found (neither DISPLAY nor WAYLAND_DISPLAY is set)")]
     NoDisplay,
-    #[error(
-        "the window cannot be opened: {0}; use the command line instead, for example haze sample \
-         \"a slice of cake\", or install a Vulkan or OpenGL driver (mesa-vulkan-drivers has one \
-         that needs no graphics card)"
-    )]
-    Failed(String),
+    #[error("no graphics adapter can draw a window: {reason}")]
+    NoAdapter { reason: String },
+    #[error("the window failed: {0}")]
+    Other(String),
 }
 
-/// Whether there is a display to open a window on.
+impl WindowError {
+    /// Whether nothing was shown at all, so that going on without a window makes sense.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, WindowError::NoDisplay | WindowError::NoAdapter { .. })
+    }
+}
+
+/// Whether this session has a display that windows could be shown on.
 pub fn has_display() -> bool {
-    if cfg!(any(target_os = "windows", target_os = "macos")) {
+    if cfg!(any(target_os = "macos", target_os = "windows")) {
         return true;
     }
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    is_set("DISPLAY") || is_set("WAYLAND_DISPLAY") || is_set("WAYLAND_SOCKET")
+    ["WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DISPLAY"]
+        .into_iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// Opens the window and returns when it is closed.
 ///
 /// # Errors
-/// When there is no display, or nothing to draw with.
+/// When there is no display or no graphics adapter, or the window system fails.
 pub fn run(options: AppOptions) -> Result<(), WindowError> {
-    run_app(options.size, |creation| super::HazeApp::new(creation, options))
+    open(options.window_size, |cc| Box::new(HazeApp::new(cc, options)))
 }
 
-/// Opens a window with any application inside.
+/// Opens a window with any app inside.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_app<A: eframe::App + 'static>(
-    size: [f32; 2],
-    make: impl FnOnce(&eframe::CreationContext<'_>) -> A,
+pub fn open(
+    size: Option<[f32; 2]>,
+    make: impl FnOnce(&eframe::CreationContext<'_>) -> Box<dyn eframe::App>,
 ) -> Result<(), WindowError> {
     if !has_display() {
         return Err(WindowError::NoDisplay);
     }
+    let result = eframe::run_native("Haze", native_options(size), Box::new(|cc| Ok(make(cc))));
+    result.map_err(|error| match error {
+        eframe::Error::Wgpu(error) => WindowError::NoAdapter { reason: error.to_string() },
+        other => WindowError::Other(other.to_string()),
+    })
+}
+
+fn native_options(size: Option<[f32; 2]>) -> eframe::NativeOptions {
     let viewport = egui::ViewportBuilder::default()
         .with_title("Haze")
-        .with_app_id("haze")
-        .with_inner_size(size)
-        .with_min_inner_size([600.0, 400.0])
-        .with_drag_and_drop(true);
-    let native = eframe::NativeOptions { viewport, ..Default::default() };
-    // A driver that fails while the window is made may panic instead of returning an error.
-    let open = std::panic::AssertUnwindSafe(|| {
-        eframe::run_native("Haze", native, Box::new(|creation| Ok(Box::new(make(creation)))))
+        .with_app_id(APP_ID)
+        .with_inner_size(size.unwrap_or(DEFAULT_SIZE))
+        .with_min_inner_size(SMALLEST_SIZE);
+    // A device of its own: one shared with the computing threads would wait for them at every
+    // resize. Vulkan, Metal or DirectX 12 before OpenGL, hardware before software; WGPU_BACKEND
+    // and WGPU_POWER_PREF overrule it.
+    let mut setup = WgpuSetupCreateNew::without_display_handle();
+    setup.device_descriptor = Arc::new(|adapter| wgpu::DeviceDescriptor {
+        label: Some("window"),
+        required_limits: adapter.limits(),
+        ..wgpu::DeviceDescriptor::default()
     });
-    match std::panic::catch_unwind(open) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(WindowError::Failed(error.to_string())),
-        Err(panic) => Err(WindowError::Failed(
-            crate::panics::message(panic.as_ref())
-                .unwrap_or_else(|| "the graphics driver failed".to_owned()),
-        )),
+    eframe::NativeOptions {
+        viewport,
+        renderer: eframe::Renderer::Wgpu,
+        wgpu_options: WgpuConfiguration {
+            wgpu_setup: WgpuSetup::CreateNew(setup),
+            ..eframe::NativeOptions::default().wgpu_options
+        },
+        ..eframe::NativeOptions::default()
     }
 }

@@ -34,6 +34,7 @@ mod settings_window;
 pub mod state;
 mod textures;
 pub mod theme;
+pub mod trace;
 mod widgets;
 mod window;
 

@@ -192,7 +192,7 @@ impl HazeApp {
             dropped_at: None,
             changed_at: None,
             focus_query: false,
-            screenshot: options.screenshot.map(Screenshot::new),
+            screenshot: options.screenshot_to.map(Screenshot::new),
             context,
         };
         app.apply_settings();

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use crate::adapter::training::TrainingError;
+use crate::app::launch::WindowError;
+use crate::app::trace::TraceError;
 use crate::decoder::DecodeError;
 use crate::export::arrays::ArrayError;
 use crate::export::folder::OutputError;
@@ -28,6 +30,8 @@ pub enum Exit {
     Output = 5,
     /// A check was made and failed: `verify` with failed cases, `replay` that differs.
     CheckFailed = 6,
+    /// No window can be opened: no display, or no graphics adapter.
+    NoWindow = 7,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -58,6 +62,16 @@ pub fn of(error: &anyhow::Error) -> Exit {
         }
         if cause.is::<UsageError>() {
             return Exit::Usage;
+        }
+        if cause.is::<NoWindowError>() || cause.is::<WindowError>() {
+            return Exit::NoWindow;
+        }
+        if let Some(error) = cause.downcast_ref::<TraceError>() {
+            return match error {
+                TraceError::Window(_) => Exit::NoWindow,
+                TraceError::Closed => Exit::Interrupted,
+                TraceError::Failed(_) => Exit::Compute,
+            };
         }
     }
     Exit::Internal
@@ -96,4 +110,14 @@ pub struct UsageError(pub String);
 /// Shorthand for an error about the command line.
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
+}
+
+/// No window can be opened; says what works without one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoWindowError(pub String);
+
+/// Shorthand for an error about a window that cannot be opened.
+pub fn no_window(message: impl Into<String>) -> anyhow::Error {
+    NoWindowError(message.into()).into()
 }

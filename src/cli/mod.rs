@@ -1,4 +1,4 @@
-//! The command line: every capability of Haze, headless.
+//! The command line: every capability of Haze, headless; without a command, the window.
 
 mod bench;
 mod decode;
@@ -18,6 +18,7 @@ mod system;
 mod table;
 mod train;
 mod verify;
+mod window;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,21 +36,23 @@ use crate::session::{Assets, SessionError};
 ///
 /// Haze embeds a text or an image with a frozen encoder, predicts the distribution of that
 /// embedding, draws samples from it, decodes every sample to an image, and ranks a gallery by each.
+///
+/// Without a command Haze opens its window; the commands below need no display.
 #[derive(Debug, Parser)]
 #[command(name = "haze", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 internal error, 2 wrong usage, 3 unusable input \
 file, 4 device or computation failed, 5 result could not be written, 6 a check failed (verify, \
-replay), 130 interrupted.")]
+replay), 7 no window can be opened, 130 interrupted.")]
 pub struct Cli {
     #[command(flatten)]
     global: GlobalOptions,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the main job on the demo bundle: "a slice of cake"
+    /// Run the main job on the demo bundle: "a slice of cake", in the window where there is a display
     Demo(demo::Demo),
     /// Sample a query's embedding distribution, decode the samples, rank the gallery by each
     Sample(sample::Sample),
@@ -67,7 +70,7 @@ enum Command {
     Models(models::Models),
     /// Check this machine and the bundle
     Doctor(doctor::Doctor),
-    /// Measure every stage
+    /// Measure every stage, or the window (bench ui)
     Bench(bench::Bench),
     /// Repeat the result of a sheet and compare
     Replay(replay::Replay),
@@ -147,8 +150,22 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     if let Some(threads) = cli.global.threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
+    let Some(command) = cli.command else {
+        // Ctrl-C ends the window at once: nothing listens for it here.
+        return window::open(&cli.global, None, None).map_err(window::with_alternative);
+    };
+    if let Command::Demo(demo) = &command
+        && demo.wants_window(&cli.global)
+    {
+        match window::open(&cli.global, Some(demo::QUERY), demo.screenshot()) {
+            Err(error) if window::is_unavailable(&error) => {
+                eprintln!("haze: {error}; going on without a window");
+            }
+            done => return done,
+        }
+    }
     let context = Context { options: cli.global, interrupt: Interrupt::listen()? };
-    match cli.command {
+    match command {
         Command::Demo(command) => command.run(&context),
         Command::Sample(command) => command.run(&context),
         Command::Embed(command) => command.run(&context),

@@ -89,9 +89,7 @@ impl Axis {
     pub fn position(&self, value: f64) -> f64 {
         let share = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
-            Scale::Log => {
-                (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
-            }
+            Scale::Log => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
         };
         self.from + share.clamp(0.0, 1.0) * (self.to - self.from)
     }
@@ -162,9 +160,10 @@ mod tests {
         let spec = AxisSpec::around("x", [0.013, 0.094].into_iter());
         assert_eq!(labels(&spec), ["0.00", "0.02", "0.04", "0.06", "0.08", "0.10"]);
         assert_eq!(labels(&AxisSpec::from_zero("x", [7.0].into_iter())), ["0", "2", "4", "6", "8"]);
-        assert_eq!(labels(&AxisSpec::ranks("x", 741)), [
-            "1", "2", "5", "10", "20", "50", "100", "200", "500"
-        ]);
+        assert_eq!(
+            labels(&AxisSpec::ranks("x", 741)),
+            ["1", "2", "5", "10", "20", "50", "100", "200", "500"]
+        );
         assert_eq!(labels(&AxisSpec::between("x", 1.0, 3.0).whole()), ["1", "2", "3"]);
     }
 

@@ -45,8 +45,7 @@ pub fn draw(a: &QueryResult, b: &QueryResult) -> Drawing {
     let chart = page.chart(260.0, &x, &y);
     let zero = chart.y.position(0.0);
     for (place, (_, [a, b])) in both.iter().enumerate() {
-        let (left, right) =
-            (chart.x.position(place as f64), chart.x.position((place + 1) as f64));
+        let (left, right) = (chart.x.position(place as f64), chart.x.position((place + 1) as f64));
         let y = chart.y.position(a - b);
         let paint = if a > b { colour::SAMPLES } else { colour::ACCENT };
         page.drawing.rect(Rect::new(left, y.min(zero), right, y.max(zero)), paint);

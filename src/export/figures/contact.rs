@@ -46,8 +46,11 @@ pub fn draw_traverse(traverse: &Traverse, recipe: Option<&Recipe>) -> Drawing {
             named.join(", ")
         ),
     );
-    let labels: Vec<String> =
-        traverse.offsets.iter().map(|k| if *k == 0.0 { "mean".to_owned() } else { format!("{k:+} \u{3c3}") }).collect();
+    let labels: Vec<String> = traverse
+        .offsets
+        .iter()
+        .map(|k| if *k == 0.0 { "mean".to_owned() } else { format!("{k:+} \u{3c3}") })
+        .collect();
     tiles(&mut page, &traverse.tiles, traverse.tiles.len().min(9), MARGIN, &labels);
     let mut lines = vec![
         "\u{3c3}: total standard deviation of each dimension. A tile is one picture of one \

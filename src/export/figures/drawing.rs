@@ -51,14 +51,40 @@ pub struct TextStyle {
 /// One shape. Opacities are 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    Rect { rect: Rect, colour: Rgb<u8>, opacity: f64 },
-    Path { points: Vec<Point>, width: f64, colour: Rgb<u8>, opacity: f64 },
-    Polygon { points: Vec<Point>, colour: Rgb<u8>, opacity: f64 },
-    Disc { centre: Point, radius: f64, colour: Rgb<u8>, opacity: f64 },
+    Rect {
+        rect: Rect,
+        colour: Rgb<u8>,
+        opacity: f64,
+    },
+    Path {
+        points: Vec<Point>,
+        width: f64,
+        colour: Rgb<u8>,
+        opacity: f64,
+    },
+    Polygon {
+        points: Vec<Point>,
+        colour: Rgb<u8>,
+        opacity: f64,
+    },
+    Disc {
+        centre: Point,
+        radius: f64,
+        colour: Rgb<u8>,
+        opacity: f64,
+    },
     /// A single line; `at` is the anchor on the baseline.
-    Text { text: String, at: Point, style: TextStyle, align: Align },
+    Text {
+        text: String,
+        at: Point,
+        style: TextStyle,
+        align: Align,
+    },
     /// Scaled to fill the rectangle.
-    Picture { image: RgbImage, rect: Rect },
+    Picture {
+        image: RgbImage,
+        rect: Rect,
+    },
 }
 
 /// A list of shapes on paper of a size in points.

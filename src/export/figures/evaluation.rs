@@ -39,9 +39,8 @@ pub fn draw(evaluation: &Evaluation, recipe: Option<&Recipe>) -> Drawing {
     );
     let y = AxisSpec::between("recall at 10, share of the bin's captions", 0.0, 1.0);
     let chart = page.chart(260.0, &x, &y);
-    let at = |bin: &EvaluationBin| {
-        [chart.x.position(bin.aleatoric), chart.y.position(bin.recall_at_10)]
-    };
+    let at =
+        |bin: &EvaluationBin| [chart.x.position(bin.aleatoric), chart.y.position(bin.recall_at_10)];
     for bin in bins {
         let [x, _] = at(bin);
         let [low, high] = wilson(bin.recall_at_10, bin.count).map(|share| chart.y.position(share));

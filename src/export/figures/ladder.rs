@@ -44,9 +44,9 @@ pub fn draw(ladder: &Ladder, recipe: Option<&Recipe>) -> Drawing {
          gives large values of tau."
             .to_owned(),
     ];
-    lines.extend(recipe.map(|recipe| {
-        format!("Seed {}. {}", recipe.sampling.seed, caption::models(recipe))
-    }));
+    lines.extend(
+        recipe.map(|recipe| format!("Seed {}. {}", recipe.sampling.seed, caption::models(recipe))),
+    );
     page.finish(&lines)
 }
 

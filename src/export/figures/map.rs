@@ -64,9 +64,8 @@ pub fn draw(result: &QueryResult, map: &GalleryMap) -> Drawing {
     let ratio = (y.high - y.low) / (x.high - x.low);
     let height = ((WIDTH - 2.0 * MARGIN - 40.0) * ratio).clamp(160.0, 900.0);
     let chart = page.chart(height, &x, &y);
-    let at = |[px, py]: [f32; 2]| {
-        [chart.x.position(f64::from(px)), chart.y.position(f64::from(py))]
-    };
+    let at =
+        |[px, py]: [f32; 2]| [chart.x.position(f64::from(px)), chart.y.position(f64::from(py))];
     if grid {
         counts(&mut page, &chart, map);
     } else {
@@ -103,12 +102,8 @@ fn counts(page: &mut Page, chart: &Chart, map: &GalleryMap) {
     for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let (left, top) =
             (area.left + (i % columns) as f64 * cell, area.top + (i / columns) as f64 * cell);
-        let rect = Rect::new(
-            left,
-            top,
-            (left + cell).min(area.right),
-            (top + cell).min(area.bottom),
-        );
+        let rect =
+            Rect::new(left, top, (left + cell).min(area.right), (top + cell).min(area.bottom));
         // Log counts: a dense core would otherwise hide the edge of the cloud.
         let opacity = 0.15 + 0.85 * (f64::from(count) + 1.0).ln() / (most + 1.0).ln();
         page.drawing.shapes.push(super::drawing::Shape::Rect { rect, colour: GALLERY, opacity });

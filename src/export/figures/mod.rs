@@ -54,17 +54,38 @@ pub enum Figure<'a> {
     /// Density of every dimension as a heat map.
     Density(&'a QueryResult),
     /// Possible ranks of the retrieved items.
-    Retrieval { result: &'a QueryResult, retrieved: &'a Retrieved },
+    Retrieval {
+        result: &'a QueryResult,
+        retrieved: &'a Retrieved,
+    },
     /// The gallery in two dimensions with query, mean and samples.
-    Map { result: &'a QueryResult, map: &'a GalleryMap },
+    Map {
+        result: &'a QueryResult,
+        map: &'a GalleryMap,
+    },
     /// Log-density of all draws against their distance from the mean.
     Samples(&'a QueryResult),
     /// Difference of the total variances of two queries.
-    Comparison { a: &'a QueryResult, b: &'a QueryResult },
-    Ladder { ladder: &'a Ladder, recipe: Option<&'a Recipe> },
-    Traverse { traverse: &'a Traverse, recipe: Option<&'a Recipe> },
-    NoiseGrid { grid: &'a NoiseGrid, recipe: Option<&'a Recipe> },
-    Evaluation { evaluation: &'a Evaluation, recipe: Option<&'a Recipe> },
+    Comparison {
+        a: &'a QueryResult,
+        b: &'a QueryResult,
+    },
+    Ladder {
+        ladder: &'a Ladder,
+        recipe: Option<&'a Recipe>,
+    },
+    Traverse {
+        traverse: &'a Traverse,
+        recipe: Option<&'a Recipe>,
+    },
+    NoiseGrid {
+        grid: &'a NoiseGrid,
+        recipe: Option<&'a Recipe>,
+    },
+    Evaluation {
+        evaluation: &'a Evaluation,
+        recipe: Option<&'a Recipe>,
+    },
     Training(Training<'a>),
 }
 

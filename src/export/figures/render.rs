@@ -49,11 +49,7 @@ const SVG: Target = Target {
 };
 
 /// Writes a drawing as PNG, with `recipe` (JSON) in an iTXt chunk `haze_recipe`.
-pub fn write_png(
-    drawing: &Drawing,
-    recipe: Option<&str>,
-    to: &mut dyn Write,
-) -> io::Result<()> {
+pub fn write_png(drawing: &Drawing, recipe: Option<&str>, to: &mut dyn Write) -> io::Result<()> {
     let image = raster(drawing)?;
     let mut encoder = png::Encoder::new(to, image.width(), image.height());
     encoder.set_color(png::ColorType::Rgb);
@@ -81,12 +77,11 @@ pub fn raster(drawing: &Drawing) -> io::Result<RgbImage> {
     let (fine_width, fine_height) = (width * OVERSAMPLING, height * OVERSAMPLING);
     let mut fine = RgbImage::from_pixel(fine_width, fine_height, colour::PAPER);
     {
-        let mut backend =
-            BitMapBackend::<plotters::backend::RGBPixel>::with_buffer_and_format(
-                &mut fine,
-                (fine_width, fine_height),
-            )
-            .map_err(io::Error::other)?;
+        let mut backend = BitMapBackend::<plotters::backend::RGBPixel>::with_buffer_and_format(
+            &mut fine,
+            (fine_width, fine_height),
+        )
+        .map_err(io::Error::other)?;
         for shape in &drawing.shapes {
             match shape {
                 Shape::Picture { image, rect } => paste(&mut backend, image, *rect)?,
@@ -110,11 +105,7 @@ fn paste<B: DrawingBackend>(backend: &mut B, image: &RgbImage, rect: Rect) -> io
 }
 
 /// Writes a drawing as SVG, with `recipe` (JSON) as its metadata.
-pub fn write_svg(
-    drawing: &Drawing,
-    recipe: Option<&str>,
-    to: &mut dyn Write,
-) -> io::Result<()> {
+pub fn write_svg(drawing: &Drawing, recipe: Option<&str>, to: &mut dyn Write) -> io::Result<()> {
     let units = |points: f64| (points * SVG.scale).ceil() as u32;
     let size = (units(drawing.width), units(drawing.height));
     writeln!(to, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
@@ -253,9 +244,7 @@ fn paint<B: DrawingBackend>(backend: &mut B, shape: &Shape, target: &Target) -> 
             };
             let [r, g, b] = style.colour.0;
             let paint = RGBColor(r, g, b);
-            let style = TextStyle::from(font)
-                .color(&paint)
-                .pos(Pos::new(horizontal, VPos::Top));
+            let style = TextStyle::from(font).color(&paint).pos(Pos::new(horizontal, VPos::Top));
             let top = at[1] * target.scale - size * target.ascent;
             backend.draw_text(text, &style, (unit(at[0]), top.round() as i32))
         }

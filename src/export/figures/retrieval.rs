@@ -23,8 +23,7 @@ pub fn draw(result: &QueryResult, retrieved: &Retrieved) -> Drawing {
             crate::export::sheet::items(retrieved.best_match_set)
         ),
     );
-    let headings =
-        ["cosine".to_owned(), "first".to_owned(), format!("in top {}", retrieved.top_k)];
+    let headings = ["cosine".to_owned(), "first".to_owned(), format!("in top {}", retrieved.top_k)];
     let axis = AxisSpec::ranks(
         format!("rank of {} items, log scale", retrieved.gallery_size),
         retrieved.gallery_size,

@@ -15,10 +15,16 @@ const NUMBERED: usize = 24;
 fn draws(result: &QueryResult) -> Vec<[f64; 2]> {
     let mean = result.distribution.mean();
     let distance = |values: &Vec<f32>| {
-        let squares = values.iter().zip(&mean).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
+        let squares =
+            values.iter().zip(&mean).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
         squares.sum::<f64>().sqrt()
     };
-    result.draws.values.iter().map(distance).zip(result.draws.log_probs.iter().copied())
+    result
+        .draws
+        .values
+        .iter()
+        .map(distance)
+        .zip(result.draws.log_probs.iter().copied())
         .map(|(distance, log_prob)| [distance, log_prob])
         .collect()
 }
@@ -73,8 +79,7 @@ pub fn table(result: &QueryResult) -> Table {
     let known = |f: fn(&SampleStatistics) -> f64| -> Vec<f64> {
         (0..draws.len()).map(|i| sample(i).map_or(f64::NAN, f)).collect()
     };
-    let nearest =
-        |i: usize| sample(i).and_then(|s| s.nearest.as_ref()).map(|n| n.image.clone());
+    let nearest = |i: usize| sample(i).and_then(|s| s.nearest.as_ref()).map(|n| n.image.clone());
     Table::default()
         .whole("index", 0..draws.len())
         .whole("is_sample", (0..draws.len()).map(|i| usize::from(sample(i).is_some())))

@@ -175,27 +175,26 @@ impl Values {
         }
     }
 
-    fn write_npy<W: Write + io::Seek>(
-        &self,
-        npz: &mut NpzWriter<W>,
-        name: &str,
-    ) -> io::Result<()> {
+    fn write_npy<W: Write + io::Seek>(&self, npz: &mut NpzWriter<W>, name: &str) -> io::Result<()> {
         let shape = [self.len() as u64];
         let zip = Default::default;
         match self {
             Values::Numbers(values) => {
-                let mut writer = npz.array(name, zip())?.default_dtype().shape(&shape).begin_nd()?;
+                let mut writer =
+                    npz.array(name, zip())?.default_dtype().shape(&shape).begin_nd()?;
                 writer.extend(values.iter().copied())?;
                 writer.finish()
             }
             Values::Whole(values) if values.iter().all(Option::is_some) => {
-                let mut writer = npz.array(name, zip())?.default_dtype().shape(&shape).begin_nd()?;
+                let mut writer =
+                    npz.array(name, zip())?.default_dtype().shape(&shape).begin_nd()?;
                 writer.extend(values.iter().map(|v| v.unwrap_or_default()))?;
                 writer.finish()
             }
             // NumPy has no whole number for "unknown".
             Values::Whole(values) => {
-                let mut writer = npz.array(name, zip())?.default_dtype().shape(&shape).begin_nd()?;
+                let mut writer =
+                    npz.array(name, zip())?.default_dtype().shape(&shape).begin_nd()?;
                 writer.extend(values.iter().map(|v| v.map_or(f64::NAN, |v| v as f64)))?;
                 writer.finish()
             }
@@ -206,7 +205,8 @@ impl Values {
                     format!("<{}{width}", TypeChar::UnicodeStr.to_str()).parse().map_err(
                         |error: npyz::ParseTypeStrError| io::Error::other(error.to_string()),
                     )?;
-                let mut writer = npz.array(name, zip())?.dtype(DType::Plain(kind)).shape(&shape).begin_nd()?;
+                let mut writer =
+                    npz.array(name, zip())?.dtype(DType::Plain(kind)).shape(&shape).begin_nd()?;
                 writer.extend(values.iter())?;
                 writer.finish()
             }

@@ -200,10 +200,8 @@ fn no_text_leaves_the_page_of_any_figure() {
         let boxes = text_boxes(&drawing);
         assert!(boxes.len() > 4, "{name}");
         for (text, [left, top, right, bottom]) in boxes {
-            let inside = left >= 0.0
-                && top >= 0.0
-                && right <= drawing.width
-                && bottom <= drawing.height;
+            let inside =
+                left >= 0.0 && top >= 0.0 && right <= drawing.width && bottom <= drawing.height;
             assert!(inside, "{name}: {text:?} at {left} {top} {right} {bottom}");
         }
     });

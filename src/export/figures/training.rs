@@ -107,7 +107,10 @@ pub fn table(training: Training<'_>) -> Table {
     };
     let unknown = |_: &[f64; 2]| f64::NAN;
     Table::default()
-        .text("kind", (0..batches + epochs.len()).map(|i| if i < batches { "batch" } else { "epoch" }))
+        .text(
+            "kind",
+            (0..batches + epochs.len()).map(|i| if i < batches { "batch" } else { "epoch" }),
+        )
         .numbers("epoch", column(&|l| l[0], &|e| e.epoch as f64))
         .numbers("training_loss", column(&|l| l[1], &|e| e.training_loss))
         .numbers("validation_nll", column(&unknown, &|e| e.validation_nll))

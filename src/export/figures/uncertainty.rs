@@ -62,9 +62,8 @@ pub fn table(result: &QueryResult) -> Table {
     let order = by_total(distribution);
     let total = distribution.total();
     let density = |d: usize| &distribution.dimensions()[d];
-    let column = |values: &dyn Fn(usize) -> f64| -> Vec<f64> {
-        order.iter().map(|&d| values(d)).collect()
-    };
+    let column =
+        |values: &dyn Fn(usize) -> f64| -> Vec<f64> { order.iter().map(|&d| values(d)).collect() };
     Table::default()
         .whole("place", 1..=order.len())
         .whole("dimension", order.iter().copied())

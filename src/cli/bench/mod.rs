@@ -1,12 +1,14 @@
 //! `haze bench`: times of every stage, for comparison with `benches/peer/peer.py`.
 
+mod ui;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use clap::{Args, ValueHint};
+use clap::{Args, Subcommand, ValueHint};
 use npyz::WriterBuilder;
 use serde::Serialize;
 use serde_json::json;
@@ -43,7 +45,10 @@ const SEED: u64 = 0;
 
 /// Measure every stage
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Bundle whose models are measured [default: demo]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     bundle: Option<PathBuf>,
@@ -54,6 +59,13 @@ pub struct Bench {
     /// Measure these stages only; may be given more than once
     #[arg(long, value_name = "NAME")]
     stage: Vec<String>,
+}
+
+/// What is measured by itself.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Frame times of the window under a scripted user; needs a display
+    Ui(ui::Ui),
 }
 
 /// Wall-clock times of one stage in milliseconds.
@@ -189,6 +201,9 @@ impl StageTimes {
 
 impl Bench {
     pub fn run(&self, context: &Context) -> anyhow::Result<Exit> {
+        if let Some(Part::Ui(ui)) = &self.part {
+            return ui.run(context);
+        }
         if let Some(unknown) = self.stage.iter().find(|name| !STAGES.contains(&name.as_str())) {
             return Err(usage(format!("unknown stage {unknown:?}; one of {}", STAGES.join(", "))));
         }
