@@ -60,7 +60,7 @@ impl SettingsWindow {
 
 fn lines(ui: &mut Ui, cx: &mut Cx<'_>, settings: &mut Settings, wanted: &str) {
     let usual = Settings::default();
-    let mut line = |ui: &mut Ui, name: &str, what: &str, add: &mut dyn FnMut(&mut Ui) -> bool| {
+    let line = |ui: &mut Ui, name: &str, what: &str, add: &mut dyn FnMut(&mut Ui) -> bool| {
         let text = format!("{name} {what}").to_lowercase();
         if !wanted.split_whitespace().all(|word| text.contains(word)) {
             return false;
