@@ -52,6 +52,8 @@ impl AppOptions {
 pub enum WindowError {
     #[error("no display was found (neither DISPLAY nor WAYLAND_DISPLAY is set)")]
     NoDisplay,
+    #[error("the display refused a window: {reason}")]
+    Refused { reason: String },
     #[error("no graphics adapter can draw a window: {reason}")]
     NoAdapter { reason: String },
     #[error("the window failed: {0}")]
@@ -61,7 +63,7 @@ pub enum WindowError {
 impl WindowError {
     /// Whether nothing was shown at all, so that going on without a window makes sense.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, WindowError::NoDisplay | WindowError::NoAdapter { .. })
+        !matches!(self, WindowError::Other(_))
     }
 }
 
@@ -97,6 +99,12 @@ pub fn open(
     let result = eframe::run_native("Haze", native_options(size), Box::new(|cc| Ok(make(cc))));
     result.map_err(|error| match error {
         eframe::Error::Wgpu(error) => WindowError::NoAdapter { reason: error.to_string() },
+        // The event loop ran and was left by a failure: something had been shown.
+        eframe::Error::WinitEventLoop(error @ winit::error::EventLoopError::ExitFailure(_)) => {
+            WindowError::Other(error.to_string())
+        }
+        eframe::Error::WinitEventLoop(error) => WindowError::Refused { reason: error.to_string() },
+        eframe::Error::Winit(error) => WindowError::Refused { reason: error.to_string() },
         other => WindowError::Other(other.to_string()),
     })
 }

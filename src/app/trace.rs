@@ -69,6 +69,8 @@ pub enum TraceError {
 
 /// A query or a decode that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A decode takes some frames to show up among the jobs.
+const DECODE_PAUSE: Duration = Duration::from_secs(1);
 /// Frames of a phase before this many seconds are not counted.
 const WARM_UP: f64 = 2.0;
 /// Seconds that each pane stays in front.
@@ -96,6 +98,8 @@ pub fn run(app: AppOptions, options: TraceOptions) -> Result<TraceReport, TraceE
             first_frame: None,
             last_frame: None,
             step: Step::FirstFrame,
+            decode_asked: None,
+            saw_decode: false,
             report: TraceReport {
                 adapter,
                 device: None,
@@ -130,6 +134,8 @@ struct TraceApp {
     /// When the frame before began.
     last_frame: Option<Instant>,
     step: Step,
+    decode_asked: Option<Instant>,
+    saw_decode: bool,
     report: TraceReport,
     sender: Sender<Result<TraceReport, TraceError>>,
 }
@@ -216,11 +222,15 @@ impl TraceApp {
                     self.app.send(Action::ShowPane(PaneKind::ALL[pane % PaneKind::ALL.len()]));
                     self.step = Step::Phase { decoding, since, shown: pane + 1 };
                 }
-                if decoding && !is_decoding(self.app.state()) {
-                    self.decode();
+                if decoding {
+                    self.keep_decoding(now)?;
                 }
                 if elapsed > WARM_UP + self.options.seconds {
-                    if decoding {
+                    if decoding && !self.saw_decode {
+                        return Err(TraceError::Failed(
+                            "no decoding began while the window was measured".to_owned(),
+                        ));
+                    } else if decoding {
                         self.app.send(Action::Command(UiCommand::StopAll));
                         self.report.device.clone_from(&self.app.state().device);
                         self.end(Ok(self.report.clone()));
@@ -246,10 +256,22 @@ impl TraceApp {
     fn begin_phase(&mut self, decoding: bool) {
         let name = if decoding { "decoding" } else { "idle" };
         self.report.phases.push(PhaseTimes { name, cpu_ms: Vec::new(), interval_ms: Vec::new() });
-        if decoding {
+        self.step = Step::Phase { decoding, since: Instant::now(), shown: 0 };
+    }
+
+    /// Asks for a decode whenever none runs, waits, or was asked for just now.
+    fn keep_decoding(&mut self, now: Instant) -> Result<(), TraceError> {
+        let state = self.app.state();
+        self.saw_decode |= state.jobs.latest(JobKind::Decode).is_some();
+        if let Some(DecodeState::Failed(failure)) = state.entry().map(|entry| &entry.decode) {
+            return Err(TraceError::Failed(format!("decoding failed: {}", failure.what)));
+        }
+        let just_asked = self.decode_asked.is_some_and(|asked| now - asked < DECODE_PAUSE);
+        if !is_decoding(state) && !just_asked {
+            self.decode_asked = Some(now);
             self.decode();
         }
-        self.step = Step::Phase { decoding, since: Instant::now(), shown: 0 };
+        Ok(())
     }
 
     /// Decodes once more, with another seed so that nothing is found to be done already.

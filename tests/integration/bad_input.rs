@@ -233,3 +233,18 @@ fn errors_are_json_when_asked_for() {
     assert_eq!(run.json()["exit_code"], 2);
     assert!(run.json()["error"].as_str().unwrap().contains("samples is 0"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_window_without_a_display_is_refused_with_what_works_instead() {
+    let desk = Desk::new();
+    fails(&desk, &[], 7, &["DISPLAY", "haze sample", "haze demo --headless"]);
+    fails(&desk, &["bench", "ui"], 7, &["DISPLAY"]);
+}
+
+#[test]
+fn a_part_of_the_benchmark_takes_its_own_options_only() {
+    let desk = Desk::new();
+    fails(&desk, &["bench", "--repeat", "2", "ui"], 2, &["ui"]);
+    fails(&desk, &["bench", "ui", "--size", "10x10"], 2, &["600x400"]);
+}

@@ -52,6 +52,10 @@ impl Desk {
             .env("HAZE_CACHE", self.path("cache"))
             .env_remove("HAZE_ASSETS")
             .env_remove("RUST_LOG")
+            // No test opens a window by accident.
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .env_remove("WAYLAND_SOCKET")
             .stdin(Stdio::null());
         command
     }

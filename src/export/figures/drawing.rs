@@ -38,6 +38,14 @@ impl Rect {
     pub fn height(self) -> f64 {
         self.bottom - self.top
     }
+
+    /// Whether the two share some area.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
 }
 
 /// Font size in points (of the em square), weight and colour of a text.

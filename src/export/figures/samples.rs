@@ -2,14 +2,16 @@
 
 use super::axis::AxisSpec;
 use super::caption;
-use super::drawing::{Align, Drawing};
-use super::page::{Mark, Page, SMALL};
+use super::drawing::{Align, Drawing, Point, Rect, text_width};
+use super::page::{Mark, Page, SMALL, WIDTH};
 use super::table::Table;
 use crate::export::canvas::colour;
 use crate::session::result::{QueryResult, SampleStatistics};
 
-/// Samples that get their number written beside them.
-const NUMBERED: usize = 24;
+/// A rectangle by its middle and half its size.
+fn around(x: f64, y: f64, half_width: f64, half_height: f64) -> Rect {
+    Rect::new(x - half_width, y - half_height, x + half_width, y + half_height)
+}
 
 /// Distance from the mean and log-density of every draw.
 fn draws(result: &QueryResult) -> Vec<[f64; 2]> {
@@ -38,7 +40,7 @@ pub fn draw(result: &QueryResult) -> Drawing {
     );
     page.legend(&[
         (Mark::Disc, FAINT, "all draws"),
-        (Mark::Disc, colour::SAMPLES, "samples, with their numbers"),
+        (Mark::Disc, colour::SAMPLES, "samples, numbered where there is room"),
     ]);
     let x = AxisSpec::around(
         "Euclidean distance from the mean, embedding units",
@@ -50,18 +52,30 @@ pub fn draw(result: &QueryResult) -> Drawing {
         let at = [chart.x.position(*distance), chart.y.position(*log_prob)];
         page.drawing.disc(at, 1.6, FAINT, 0.6);
     }
-    for sample in &result.samples {
-        let s = &sample.statistics;
-        let at = [chart.x.position(s.distance_to_mean), chart.y.position(s.log_prob)];
-        page.drawing.disc(at, 4.0, colour::SAMPLES, 1.0);
-        if result.samples.len() <= NUMBERED {
-            let number = s.index.to_string();
-            let (x, align) = if at[0] > chart.area.right - 24.0 {
-                (at[0] - 7.0, Align::Right)
-            } else {
-                (at[0] + 7.0, Align::Left)
-            };
-            page.drawing.text(&number, [x, at[1] + 0.36 * SMALL.size], SMALL, align);
+    let places: Vec<Point> = result
+        .samples
+        .iter()
+        .map(|sample| &sample.statistics)
+        .map(|s| [chart.x.position(s.distance_to_mean), chart.y.position(s.log_prob)])
+        .collect();
+    for &place in &places {
+        page.drawing.disc(place, 4.0, colour::SAMPLES, 1.0);
+    }
+    let mut taken: Vec<Rect> = places.iter().map(|&[x, y]| around(x, y, 4.0, 4.0)).collect();
+    for (sample, &[x, y]) in result.samples.iter().zip(&places) {
+        let number = sample.statistics.index.to_string();
+        let half = text_width(&number, SMALL) / 2.0;
+        let aside = 7.0 + half;
+        let spots = [[x + aside, y], [x - aside, y], [x, y - 11.0], [x, y + 11.0]];
+        let free = spots.into_iter().map(|[x, y]| around(x, y, half, 5.0)).find(|spot| {
+            let inside = spot.left >= chart.area.left && spot.right <= WIDTH - 2.0;
+            inside && taken.iter().all(|other| !spot.overlaps(*other))
+        });
+        // In a crowd a number is left out: the data has it.
+        if let Some(spot) = free {
+            let at = [(spot.left + spot.right) / 2.0, spot.bottom - 1.0];
+            page.drawing.text(&number, at, SMALL, Align::Centre);
+            taken.push(spot);
         }
     }
     page.finish(&caption::lines(

@@ -210,10 +210,6 @@ fn no_text_leaves_the_page_of_any_figure() {
 #[test]
 fn no_two_texts_of_a_figure_overlap() {
     for_every_figure(|name, figure| {
-        // Numbers beside points may: points do.
-        if name == "samples" {
-            return;
-        }
         let boxes = text_boxes(&figure.draw());
         for (i, (text, a)) in boxes.iter().enumerate() {
             for (other, b) in &boxes[i + 1..] {
