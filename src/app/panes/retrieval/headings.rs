@@ -25,7 +25,7 @@ pub fn ui(ui: &mut Ui, theme: &Theme, listed: &Listed<'_>) {
 
     // The legend starts above the bars, or further left where they are too narrow for it.
     let retrieved = listed.retrieved;
-    let legend = words::legend(retrieved.draws, listed.other.is_some());
+    let legend = words::legend(retrieved.draws, listed.view.sample, listed.other.is_some());
     let end = columns.top_1.or(columns.top_k).map_or(bar.max, |shares| shares.min - 12.0);
     let end = end.max(bar.max);
     let wanted = ui.painter().layout_no_wrap(legend.clone(), font.clone(), theme.muted).size().x;
@@ -62,9 +62,7 @@ fn paint_axis(ui: &Ui, theme: &Theme, axis: RankAxis, font: &FontId, rect: Rect)
     let galley = |rank| painter.layout_no_wrap(label(rank), font.clone(), theme.muted);
     for rank in axis.labels(|rank| galley(rank).size().x) {
         let galley = galley(rank);
-        let x = axis.x(rank) - galley.size().x / 2.0;
-        // The outer labels stay inside the column.
-        let x = x.min(axis.range.max - galley.size().x).max(axis.range.min);
+        let x = axis.label_range(rank, galley.size().x).min;
         painter.galley(Pos2::new(x, bottom - AXIS), galley, theme.muted);
     }
 }
@@ -83,7 +81,7 @@ fn explain(ui: &Ui, listed: &Listed<'_>, response: &egui::Response, columns: &Co
     let stacked = columns.shares_stacked();
     let middle = rect.top() + LINE;
     let shares_start = columns.top_1.or(columns.top_k).map_or(rect.width(), |range| range.min);
-    let legend = words::legend(retrieved.draws, listed.other.is_some());
+    let legend = words::legend(retrieved.draws, listed.view.sample, listed.other.is_some());
     let legend = format!("{legend}.\n{} Ranks of {}, log scale.", words::RANK_INTERVAL, {
         words::grouped(retrieved.gallery_size)
     });

@@ -261,7 +261,7 @@ impl RetrievalPane {
                 ui.scroll_to_rect(near, None);
             }
             if handle.drag_stopped() {
-                self.ask_for_k(cx, listed.retrieved);
+                self.ask_for_k(ui, cx, listed.retrieved);
             }
             handle
                 .on_hover_cursor(CursorIcon::ResizeVertical)

@@ -107,7 +107,7 @@ pub fn name(retrieved: &Retrieved, row: usize) -> &str {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::collections::BTreeMap;
 
     use super::*;

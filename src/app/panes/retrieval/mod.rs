@@ -31,6 +31,8 @@ use listing::{Line, Order, View};
 
 /// Below this height the headings scroll with the list.
 const SHORT: f32 = 320.0;
+/// Seconds in which a job for another k should have begun.
+const PATIENCE: f64 = 2.0;
 
 /// View state of the Retrieval pane.
 #[derive(Default)]
@@ -46,7 +48,7 @@ pub struct RetrievalPane {
     /// A k that is being dragged or edited.
     new_k: Option<usize>,
     /// A k that was asked for, until its result is there.
-    asked_k: Option<usize>,
+    asked_k: Option<AskedK>,
 }
 
 /// The lines of a result in one view.
@@ -63,6 +65,14 @@ struct Pointed {
     row: usize,
     /// Time in seconds at which the pointer came to it.
     since: f64,
+}
+
+/// A k that was asked for.
+#[derive(Clone, Copy)]
+struct AskedK {
+    k: usize,
+    /// Time in seconds at which it was.
+    at: f64,
 }
 
 /// What is listed.
@@ -112,9 +122,7 @@ impl RetrievalPane {
         };
         let lines = self.lines(result, retrieved, view, &state.selection);
         let other = compared(entry, state.other());
-        if state.query_failure.is_some() && state.jobs.latest(JobKind::Analyse).is_none() {
-            self.asked_k = None;
-        }
+        self.give_up_on_k(ui, cx);
         let listed = Listed { entry, retrieved, other, view, lines };
         let short = ui.available_height() < SHORT;
         if !short {
@@ -219,7 +227,7 @@ impl RetrievalPane {
                 self.new_k = Some(k);
             }
             if field.drag_stopped() || field.changed() && !field.dragged() {
-                self.ask_for_k(cx, retrieved);
+                self.ask_for_k(ui, cx, retrieved);
             }
             if knows_relevant(retrieved) {
                 ui.add_space(4.0);
@@ -233,16 +241,24 @@ impl RetrievalPane {
 
     /// The k that is shown: the one being set, the one asked for, or the result's.
     fn k(&self, retrieved: &Retrieved) -> usize {
-        self.new_k.or(self.asked_k).unwrap_or(retrieved.top_k)
+        self.new_k.or(self.asked_k.map(|asked| asked.k)).unwrap_or(retrieved.top_k)
+    }
+
+    /// Forgets a k that was asked for when nothing is on its way that could bring it.
+    fn give_up_on_k(&mut self, ui: &Ui, cx: &Cx<'_>) {
+        let now = ui.input(|input| input.time);
+        if cx.state.jobs.latest(JobKind::Analyse).is_none() {
+            self.asked_k = self.asked_k.filter(|asked| now - asked.at < PATIENCE);
+        }
     }
 
     /// Asks for a result with the k that was set.
-    fn ask_for_k(&mut self, cx: &mut Cx<'_>, retrieved: &Retrieved) {
+    fn ask_for_k(&mut self, ui: &Ui, cx: &mut Cx<'_>, retrieved: &Retrieved) {
         let Some(k) = self.new_k.take() else { return };
         if k == self.k(retrieved) {
             return;
         }
-        self.asked_k = Some(k);
+        self.asked_k = Some(AskedK { k, at: ui.input(|input| input.time) });
         let mut form = cx.state.form.clone();
         form.retrieval.top_k = k;
         cx.send(Action::EditForm { form: Box::new(form), analyse: true });

@@ -25,23 +25,29 @@ impl RankAxis {
             .take_while(move |&rank| rank <= items)
     }
 
+    /// Where a label `width` wide stands: centred on its rank, but inside the axis.
+    pub fn label_range(&self, rank: usize, width: f32) -> Rangef {
+        let left = (self.x(rank) - width / 2.0).min(self.range.max - width).max(self.range.min);
+        Rangef::new(left, left + width)
+    }
+
     /// The ranks to label when a label is `width_of(rank)` wide: 1 and N, and the powers of ten
     /// whose labels do not touch those before or that of N.
     pub fn labels(&self, width_of: impl Fn(usize) -> f32) -> Vec<usize> {
         const GAP: f32 = 6.0;
-        let half = |rank| width_of(rank) / 2.0;
+        let place = |rank| self.label_range(rank, width_of(rank));
         let last = self.items.max(1);
         let mut labels = vec![1];
-        let mut end = self.x(1) + half(1) + GAP;
-        let limit = self.x(last) - half(last) - GAP;
-        if last == 1 || limit < end - GAP {
+        let mut end = place(1).max + GAP;
+        let limit = place(last).min - GAP;
+        if last == 1 || limit + GAP < end {
             return labels;
         }
         for rank in self.decades().filter(|&rank| rank > 1 && rank < last) {
-            let x = self.x(rank);
-            if x - half(rank) >= end && x + half(rank) <= limit {
+            let range = place(rank);
+            if range.min >= end && range.max <= limit {
                 labels.push(rank);
-                end = x + half(rank) + GAP;
+                end = range.max + GAP;
             }
         }
         labels.push(last);
@@ -85,9 +91,10 @@ mod tests {
                 let labels = axis.labels(width_of);
                 assert_eq!(labels[0], 1);
                 for pair in labels.windows(2) {
-                    let end = axis.x(pair[0]) + width_of(pair[0]) / 2.0;
-                    let start = axis.x(pair[1]) - width_of(pair[1]) / 2.0;
-                    assert!(end <= start, "{items} items, {width} wide: {labels:?}");
+                    let [before, after] =
+                        [pair[0], pair[1]].map(|rank| axis.label_range(rank, width_of(rank)));
+                    assert!(before.max < after.min, "{items} items, {width} wide: {labels:?}");
+                    assert!(after.max <= axis.range.max + 1e-3);
                 }
             }
         }

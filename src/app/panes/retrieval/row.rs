@@ -32,7 +32,8 @@ pub fn columns(ui: &Ui, listed: &Listed<'_>) -> Columns {
     let width_of = |text: String, font: FontId| {
         ui.painter().layout_no_wrap(text, font, Color32::PLACEHOLDER).size().x
     };
-    let last = listed.lines.last().map_or(1, |line| line.place);
+    // Of the whole list, so that a look at a sample moves no column.
+    let last = retrieved.items.last().map_or(1, |item| item.rank).max(listed.lines.len());
     let rank = width_of(last.to_string(), TextStyle::Monospace.resolve(ui.style()));
     let all = share(retrieved.draws, retrieved.draws);
     let share = width_of(all, TextStyle::Body.resolve(ui.style()));

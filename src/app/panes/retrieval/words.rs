@@ -67,8 +67,11 @@ pub fn ranks(item: &RankedItem) -> String {
 }
 
 /// Legend of the interval bars.
-pub fn legend(draws: usize, compared: bool) -> String {
+pub fn legend(draws: usize, sample: Option<usize>, compared: bool) -> String {
     let mut text = format!("possible ranks, 50 % thick, 90 % thin, {} draws", grouped(draws));
+    if let Some(sample) = sample {
+        text += &format!("; line: rank by sample #{sample}");
+    }
     if compared {
         text += "; B dashed";
     }
