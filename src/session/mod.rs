@@ -273,8 +273,7 @@ impl Session {
             let gallery = loaded.gallery(model, &recipe.models.encoder, assets, &encoder, job)?;
             job.stage(Stage::Search)?;
             let mean = distribution.mean();
-            let numbers = (recipe.retrieval.top_k, sampling.samples);
-            let found = gallery.rank(&recipe.query, &query_embedding, &mean, &draws, numbers)?;
+            let found = gallery.rank(&recipe, &query_embedding, &mean, &draws)?;
             job.tell(Event::Retrieved(&found.retrieved))?;
             retrieved = Some(found);
             let variances = Variances::of(&gallery, &encoder, &adapter, &recipe.models, job)?;

@@ -15,6 +15,7 @@ use crate::app::state::jobs::JobKind;
 use crate::app::state::selection::Item;
 use crate::app::widgets;
 use order::{Order, SortKey};
+pub use tile::lines;
 
 /// Time that each sample stands while they are played.
 const PLAY_SECONDS: f64 = 0.4;
