@@ -6,6 +6,7 @@ pub mod command;
 pub mod export;
 pub mod gpu;
 mod icons;
+pub mod large_view;
 pub mod layout;
 pub mod notices;
 pub mod panes;
