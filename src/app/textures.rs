@@ -159,7 +159,8 @@ impl Textures {
         image: &RgbImage,
         look: Look,
     ) -> Option<TextureHandle> {
-        let look = Look { side: step(look.side, image), ..look };
+        let limit = self.context.input(|input| input.max_texture_side);
+        let look = Look { side: step(look.side, image).min(limit as u32), ..look };
         let id = if look.pixels { id.with("pixels") } else { id };
         if let Some(slot) = self.tiles.get_mut(&id) {
             slot.last_seen = self.frame;

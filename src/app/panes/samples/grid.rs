@@ -12,6 +12,7 @@ use super::{hover_card, menu, statistics};
 use crate::app::action::Action;
 use crate::app::layout::PaneKind;
 use crate::app::panes::Cx;
+use crate::app::panes::hover::HoverTeller;
 use crate::app::state::history::Entry;
 use crate::app::state::selection::{Item, SelectMode};
 
@@ -39,8 +40,7 @@ pub struct Grid {
     band_start: Option<Pos2>,
     /// The item under the pointer, and since when.
     hovered: Option<(Item, f64)>,
-    /// What this grid last said is hovered.
-    told: Option<Item>,
+    teller: HoverTeller,
     /// Change of scale by the wheel that has not made a step yet.
     zoom: f32,
     keep: Option<Keep>,
@@ -317,13 +317,7 @@ impl Grid {
         under_pointer: Option<(Item, Rect)>,
     ) {
         let hovered = content.playing.or(under_pointer.map(|(item, _)| item));
-        if hovered != self.told {
-            // Another pane may have taken over: its hover is not ours to end.
-            if hovered.is_some() || cx.state.selection.hovered == self.told {
-                cx.send(Action::Hover(hovered));
-            }
-            self.told = hovered;
-        }
+        self.teller.tell(cx, hovered);
         let now = ui.input(|input| input.time);
         let Some((item, square)) = under_pointer.filter(|_| content.playing.is_none()) else {
             self.hovered = None;
