@@ -236,7 +236,7 @@ impl Session {
                 recipe.models.encoder.path.display()
             )))?;
         }
-        Ok(Route { encoder, adapter, bridge })
+        Ok(Route { encoder, adapter })
     }
 
     fn analyse_stages(
@@ -246,7 +246,7 @@ impl Session {
     ) -> Result<QueryResult, SessionError> {
         let Self { assets, device, loaded } = self;
         let query = read_query(&mut recipe.query)?;
-        let Route { encoder, adapter, .. } = self.route(&mut recipe, job)?;
+        let Route { encoder, adapter } = self.route(&mut recipe, job)?;
 
         job.stage(Stage::Embed)?;
         let query_embedding = embed_query(&encoder, &query)?;
@@ -375,11 +375,10 @@ impl Session {
     }
 }
 
-/// The models between a query and its distribution.
+/// The models between a query and its distribution, which fit each other.
 struct Route {
     encoder: Arc<ClipEncoder>,
     adapter: Arc<Adapter>,
-    bridge: Option<Arc<Bridge>>,
 }
 
 /// Decoded embeddings.

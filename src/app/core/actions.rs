@@ -86,6 +86,10 @@ impl Core {
             Action::CopyImage(image) => self.effects.push(Effect::CopyImage(image)),
             Action::ShowPane(pane) => self.effects.push(Effect::ShowPane(pane)),
             Action::Enlarge(item) => self.state.enlarged = item,
+            Action::OrderSamples(order) => {
+                self.state.settings.sample_order = order;
+                self.effects.push(Effect::SaveLater);
+            }
             Action::SetTileSize(size) => {
                 self.state.settings.tile_size = size;
                 self.effects.push(Effect::SaveLater);
@@ -290,7 +294,8 @@ impl Core {
                 self.state.enlarged = Some(first.unwrap_or(Item::Mean));
             }
             UiCommand::LargerTiles | UiCommand::SmallerTiles => {
-                self.step_tile_size(command == UiCommand::LargerTiles);
+                let size = self.state.settings.next_tile_size(command == UiCommand::LargerTiles);
+                self.apply(Action::SetTileSize(size));
             }
             UiCommand::ClearSelection => self.state.selection.clear(),
             UiCommand::Isolate => {
@@ -366,20 +371,6 @@ impl Core {
         jobs.sort_by_key(|job| job.started.is_none());
         if let Some(id) = jobs.first().map(|job| job.id) {
             self.cancel(id);
-        }
-    }
-
-    fn step_tile_size(&mut self, larger: bool) {
-        const SIZES: [f32; 6] = [64.0, 96.0, 128.0, 192.0, 256.0, 384.0];
-        let now = self.state.settings.tile_size;
-        let next = if larger {
-            SIZES.iter().find(|&&size| size > now)
-        } else {
-            SIZES.iter().rev().find(|&&size| size < now)
-        };
-        if let Some(&size) = next {
-            self.state.settings.tile_size = size;
-            self.effects.push(Effect::SaveLater);
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod form;
 pub mod history;
 pub mod jobs;
+pub mod sample_order;
 pub mod selection;
 pub mod settings;
 pub mod undo;

@@ -82,7 +82,7 @@ pub fn climb(
         let mut recipe = request.recipe.clone();
         recipe.query = queries[0].query.clone();
         let mut job = Job::new(on_event);
-        let Route { encoder, adapter, .. } = session.route(&mut recipe, &mut job)?;
+        let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;
         let variances = match &mut recipe.models.gallery {
             Some(model) => {
                 job.stage(Stage::IndexGallery)?;

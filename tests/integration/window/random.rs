@@ -105,7 +105,7 @@ fn resident() -> Option<usize> {
 #[test]
 fn a_thousand_random_commands_show_no_wrong_result_and_leak_nothing() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let mut harness = window([1280.0, 720.0], fake_engine(4), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], fake_engine(4), Dialogs::cancelled());
     let images = source("assets/demo/gallery/images");
     let files: Vec<_> =
         std::fs::read_dir(images).unwrap().take(8).map(|f| f.unwrap().path()).collect();
@@ -148,7 +148,7 @@ fn a_thousand_random_commands_show_no_wrong_result_and_leak_nothing() {
 #[test]
 fn fifty_random_commands_on_the_real_engine_show_no_wrong_result() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
     for _ in 0..50 {
         let action = random_action(&mut rng, harness.state());
         send(&mut harness, action);

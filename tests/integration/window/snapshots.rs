@@ -42,7 +42,7 @@ fn drawn(size: [f32; 2], scale: f32) -> Harness<'static, HazeApp> {
         .with_render_cursor(false)
         .wgpu()
         .build_eframe(|creation| {
-            HazeApp::with_engine(creation, options(), real_engine(), Dialogs::fixed(Vec::new()))
+            HazeApp::with_engine(creation, options(), real_engine(), Dialogs::cancelled())
         })
 }
 

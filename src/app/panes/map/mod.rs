@@ -11,6 +11,7 @@ use eframe::egui_wgpu::Callback;
 use egui::{Color32, FontId, Pos2, Rect, RichText, Sense, Stroke, Ui, pos2, vec2};
 
 use super::Cx;
+use super::samples::statistics::{lines, name};
 use crate::app::action::Action;
 use crate::app::command::UiCommand;
 use crate::app::gpu::PointCloud;
@@ -471,10 +472,12 @@ fn card(ui: &mut Ui, cx: &mut Cx<'_>, result: &QueryResult, map: &GalleryMap, it
             }
         }
         other => {
-            for (label, value) in super::samples::lines(result, other) {
+            let Some(entry) = cx.state.entry() else { return };
+            ui.label(RichText::new(widgets::capitalised(&name(other))).strong());
+            for line in lines(entry, other) {
                 ui.horizontal_wrapped(|ui| {
-                    ui.label(RichText::new(label).small().color(cx.theme.muted));
-                    ui.label(RichText::new(value).small());
+                    ui.label(RichText::new(line.name).small().color(cx.theme.muted));
+                    ui.label(RichText::new(line.value).small());
                 });
             }
         }
