@@ -47,10 +47,9 @@ pub fn availability(
             need(state.form.query().is_some(), "Type a text or open an image first")
         }
         UiCommand::ClearSelection => need(!state.selection.is_empty(), "Nothing is selected"),
-        UiCommand::Isolate => need(
-            !state.selection.is_empty() || state.selection.isolated,
-            "Nothing is selected",
-        ),
+        UiCommand::Isolate => {
+            need(!state.selection.is_empty() || state.selection.isolated, "Nothing is selected")
+        }
         UiCommand::Traverse => {
             need(result.is_some(), "Run a query first")?;
             need(

@@ -17,24 +17,52 @@ const MENUS: [(&str, &[UiCommand]); 5] = {
         (
             "File",
             &[
-                C::OpenFile, C::Paste, C::OpenSession, C::SaveSession, C::ExportSheet,
-                C::ExportFolder, C::CopyCommand, C::CopyRecipe, C::Settings, C::Quit,
+                C::OpenFile,
+                C::Paste,
+                C::OpenSession,
+                C::SaveSession,
+                C::ExportSheet,
+                C::ExportFolder,
+                C::CopyCommand,
+                C::CopyRecipe,
+                C::Settings,
+                C::Quit,
             ],
         ),
         ("Edit", &[C::Undo, C::Redo, C::SelectAll, C::ClearSelection, C::Isolate, C::CopyImage]),
         (
             "View",
             &[
-                C::ShowQuery, C::ShowSamples, C::ShowRetrieval, C::ShowUncertainty, C::ShowMap,
-                C::ShowStudies, C::ShowCompare, C::ShowTrain, C::ShowEvaluate, C::LargerTiles,
-                C::SmallerTiles, C::EnlargeTile, C::ToggleTheme, C::ResetLayout,
+                C::ShowQuery,
+                C::ShowSamples,
+                C::ShowRetrieval,
+                C::ShowUncertainty,
+                C::ShowMap,
+                C::ShowStudies,
+                C::ShowCompare,
+                C::ShowTrain,
+                C::ShowEvaluate,
+                C::LargerTiles,
+                C::SmallerTiles,
+                C::EnlargeTile,
+                C::ToggleTheme,
+                C::ResetLayout,
             ],
         ),
         (
             "Run",
             &[
-                C::Run, C::RunAndDecode, C::NewSeed, C::Stop, C::StopAll, C::Compare,
-                C::SwapCompared, C::Traverse, C::PreviousQuery, C::NextQuery, C::RestartEngine,
+                C::Run,
+                C::RunAndDecode,
+                C::NewSeed,
+                C::Stop,
+                C::StopAll,
+                C::Compare,
+                C::SwapCompared,
+                C::Traverse,
+                C::PreviousQuery,
+                C::NextQuery,
+                C::RestartEngine,
             ],
         ),
         ("Help", &[C::Keys, C::Palette]),
@@ -43,9 +71,12 @@ const MENUS: [(&str, &[UiCommand]); 5] = {
 
 /// Menus, the way to the palette, and the device.
 pub fn top_bar(ui: &mut Ui, cx: &mut Cx<'_>, undo: UndoState) {
-    let frame = egui::Frame::NONE
-        .fill(cx.theme.window)
-        .inner_margin(egui::Margin { left: 10, right: 10, top: 4, bottom: 4 });
+    let frame = egui::Frame::NONE.fill(cx.theme.window).inner_margin(egui::Margin {
+        left: 10,
+        right: 10,
+        top: 4,
+        bottom: 4,
+    });
     egui::Panel::top("top bar").exact_size(32.0).frame(frame).show(ui, |ui| {
         egui::MenuBar::new().ui(ui, |ui| {
             ui.label(RichText::new("Haze").font(theme::strong(14.0)).color(cx.theme.strong));
@@ -79,7 +110,10 @@ pub fn top_bar(ui: &mut Ui, cx: &mut Cx<'_>, undo: UndoState) {
                 let keys = text.key.map(|key| ui.ctx().format_shortcut(&key)).unwrap_or_default();
                 if ui.available_width() > 150.0
                     && ui
-                        .add(egui::Button::new(format!("{} Commands", icons::COMMAND)).shortcut_text(keys))
+                        .add(
+                            egui::Button::new(format!("{} Commands", icons::COMMAND))
+                                .shortcut_text(keys),
+                        )
                         .on_hover_text(text.tooltip)
                         .clicked()
                 {
@@ -111,9 +145,12 @@ fn menu_item(ui: &mut Ui, cx: &mut Cx<'_>, command: UiCommand, undo: UndoState) 
 
 /// What runs, what is selected, and what to press.
 pub fn status_bar(ui: &mut Ui, cx: &mut Cx<'_>) {
-    let frame = egui::Frame::NONE
-        .fill(cx.theme.window)
-        .inner_margin(egui::Margin { left: 10, right: 10, top: 2, bottom: 2 });
+    let frame = egui::Frame::NONE.fill(cx.theme.window).inner_margin(egui::Margin {
+        left: 10,
+        right: 10,
+        top: 2,
+        bottom: 2,
+    });
     egui::Panel::bottom("status bar").exact_size(26.0).frame(frame).show(ui, |ui| {
         ui.horizontal_centered(|ui| {
             let width = ui.available_width();

@@ -167,12 +167,7 @@ impl Core {
     }
 
     /// Shows a notice.
-    pub fn say(
-        &mut self,
-        severity: Severity,
-        title: impl Into<String>,
-        detail: impl Into<String>,
-    ) {
+    pub fn say(&mut self, severity: Severity, title: impl Into<String>, detail: impl Into<String>) {
         self.notices.push(Notice::new(severity, title, detail));
     }
 
@@ -216,8 +211,7 @@ impl Core {
 
     fn restore(&mut self, snapshot: Snapshot) {
         let alive = |id: &EntryId| self.state.history.get(*id).is_some();
-        let (current, compared) =
-            (snapshot.current.filter(alive), snapshot.compared.filter(alive));
+        let (current, compared) = (snapshot.current.filter(alive), snapshot.compared.filter(alive));
         self.state.form = snapshot.form;
         self.state.current = current;
         self.state.compared = compared;

@@ -37,30 +37,36 @@ impl KeySheet {
             ui.heading("Keyboard and mouse");
             ui.add_space(8.0);
             let height = (screen.y - 140.0).min(560.0);
-            egui::ScrollArea::vertical().max_height(height).auto_shrink([false, true]).show(ui, |ui| {
-                let columns = if ui.available_width() > 560.0 { 2 } else { 1 };
-                let keyed: Vec<_> = UiCommand::ALL
-                    .into_iter()
-                    .filter_map(|command| Some((command.text(), command.text().key?)))
-                    .collect();
-                let mut rows: Vec<(String, &str)> = keyed
-                    .iter()
-                    .map(|(text, key)| (context.format_shortcut(key), text.name))
-                    .collect();
-                rows.extend(GESTURES.iter().map(|&(keys, what)| (keys.to_owned(), what)));
-                let each = rows.len().div_ceil(columns);
-                ui.columns(columns, |parts| {
-                    for (ui, rows) in parts.iter_mut().zip(rows.chunks(each)) {
-                        egui::Grid::new("keys").num_columns(2).spacing([12.0, 6.0]).show(ui, |ui| {
-                            for (keys, what) in rows {
-                                ui.label(RichText::new(keys).color(cx.theme.accent));
-                                ui.label(*what);
-                                ui.end_row();
-                            }
-                        });
-                    }
-                });
-            });
+            egui::ScrollArea::vertical().max_height(height).auto_shrink([false, true]).show(
+                ui,
+                |ui| {
+                    let columns = if ui.available_width() > 560.0 { 2 } else { 1 };
+                    let keyed: Vec<_> = UiCommand::ALL
+                        .into_iter()
+                        .filter_map(|command| Some((command.text(), command.text().key?)))
+                        .collect();
+                    let mut rows: Vec<(String, &str)> = keyed
+                        .iter()
+                        .map(|(text, key)| (context.format_shortcut(key), text.name))
+                        .collect();
+                    rows.extend(GESTURES.iter().map(|&(keys, what)| (keys.to_owned(), what)));
+                    let each = rows.len().div_ceil(columns);
+                    ui.columns(columns, |parts| {
+                        for (ui, rows) in parts.iter_mut().zip(rows.chunks(each)) {
+                            egui::Grid::new("keys").num_columns(2).spacing([12.0, 6.0]).show(
+                                ui,
+                                |ui| {
+                                    for (keys, what) in rows {
+                                        ui.label(RichText::new(keys).color(cx.theme.accent));
+                                        ui.label(*what);
+                                        ui.end_row();
+                                    }
+                                },
+                            );
+                        }
+                    });
+                },
+            );
             ui.add_space(8.0);
             ui.button("Close").clicked()
         });

@@ -43,7 +43,9 @@ pub fn show(
                             if shown.count > 1 {
                                 title += &format!(" (x{})", shown.count);
                             }
-                            let strong = RichText::new(title).font(theme::strong(13.0)).color(cx.theme.strong);
+                            let strong = RichText::new(title)
+                                .font(theme::strong(13.0))
+                                .color(cx.theme.strong);
                             ui.add(egui::Label::new(strong).truncate());
                         })
                         .response;
@@ -73,7 +75,10 @@ pub fn show(
                 context.request_repaint_after(left);
                 card(ui, cx, |ui, cx| {
                     ui.horizontal_wrapped(|ui| {
-                        ui.label(format!("Deleted \u{201c}{}\u{201d}", super::widgets::shorten(&title, 30)));
+                        ui.label(format!(
+                            "Deleted \u{201c}{}\u{201d}",
+                            super::widgets::shorten(&title, 30)
+                        ));
                         if ui.small_button("Undo the deletion").clicked() {
                             cx.send(Action::Undelete);
                         }

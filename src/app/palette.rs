@@ -66,14 +66,18 @@ impl Palette {
             let height = (context.content_rect().height() * 0.5).min(420.0);
             egui::ScrollArea::vertical().max_height(height).show(ui, |ui| {
                 if found.is_empty() {
-                    ui.label(RichText::new("No command has a name like this").color(cx.theme.muted));
+                    ui.label(
+                        RichText::new("No command has a name like this").color(cx.theme.muted),
+                    );
                 }
                 for (i, &command) in found.iter().enumerate() {
                     let text = command.text();
                     let usable = availability(command, cx.state, undo);
-                    let mut button =
-                        egui::Button::selectable(i == self.chosen, format!("{}  {}", text.icon, text.name))
-                            .min_size(egui::vec2(ui.available_width(), 26.0));
+                    let mut button = egui::Button::selectable(
+                        i == self.chosen,
+                        format!("{}  {}", text.icon, text.name),
+                    )
+                    .min_size(egui::vec2(ui.available_width(), 26.0));
                     if let Some(key) = text.key {
                         button = button.shortcut_text(context.format_shortcut(&key));
                     }

@@ -139,11 +139,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`], as far as it is known beforehand.
-    pub fn plan(
-        &self,
-        recipe: &Recipe,
-        batch_size: Option<usize>,
-    ) -> Result<Plan, SessionError> {
+    pub fn plan(&self, recipe: &Recipe, batch_size: Option<usize>) -> Result<Plan, SessionError> {
         guarded(|| {
             recipe.validate()?;
             let Self { assets, device, loaded } = self;

@@ -124,7 +124,10 @@ impl Core {
 
     fn open_entry(&mut self, id: EntryId) {
         let Some(entry) = self.state.history.get(id) else { return };
-        let form = QueryForm { shuffle_seed: self.state.form.shuffle_seed, ..QueryForm::of(&entry.recipe) };
+        let form = QueryForm {
+            shuffle_seed: self.state.form.shuffle_seed,
+            ..QueryForm::of(&entry.recipe)
+        };
         let recipe = entry.result.is_none().then(|| entry.recipe.clone());
         self.record();
         self.state.form = form;
@@ -288,9 +291,11 @@ impl Core {
                 }
             }
             UiCommand::EnlargeTile => {
-                let first = self.state.selection.iter().find(|item| {
-                    matches!(item, Item::Query | Item::Mean | Item::Sample(_))
-                });
+                let first = self
+                    .state
+                    .selection
+                    .iter()
+                    .find(|item| matches!(item, Item::Query | Item::Mean | Item::Sample(_)));
                 self.state.enlarged = Some(first.unwrap_or(Item::Mean));
             }
             UiCommand::LargerTiles | UiCommand::SmallerTiles => {
@@ -458,10 +463,7 @@ impl Core {
 
     /// Brings a saved session on screen; the tree of panes it was saved with, where it fits this
     /// version. Queries wait as recipes; what was queued waits for a click.
-    pub fn open_session(
-        &mut self,
-        session: SavedSession,
-    ) -> Option<egui_tiles::Tree<PaneKind>> {
+    pub fn open_session(&mut self, session: SavedSession) -> Option<egui_tiles::Tree<PaneKind>> {
         for job in self.state.jobs.iter().map(|job| job.id).collect::<Vec<_>>() {
             self.cancel(job);
         }

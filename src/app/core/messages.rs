@@ -194,9 +194,10 @@ impl Core {
     }
 
     fn note_pace(&mut self, id: JobId, result: &QueryResult) {
-        let seconds = result.timings.iter().find(|time| {
-            time.stage == crate::session::event::Stage::Decode.name()
-        });
+        let seconds = result
+            .timings
+            .iter()
+            .find(|time| time.stage == crate::session::event::Stage::Decode.name());
         let work = (result.samples.len() + 1) * result.recipe.decoding.steps;
         let held = self.state.jobs.get(id).is_some_and(|job| job.paused);
         if let Some(time) = seconds.filter(|_| !held && work > 0) {

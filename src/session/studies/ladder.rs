@@ -99,7 +99,9 @@ pub fn climb(
         for (done, step) in queries.into_iter().enumerate() {
             job.tell(Event::Progress { done, total })?;
             let embedding = match (&step.image, &step.query) {
-                (Some(image), _) => encoder.embed_images(std::slice::from_ref(image))?.swap_remove(0),
+                (Some(image), _) => {
+                    encoder.embed_images(std::slice::from_ref(image))?.swap_remove(0)
+                }
                 (None, RecipeQuery::Text(text)) => embed_query(&encoder, &Query::text(text)?)?,
                 (None, RecipeQuery::Image { path, .. }) => {
                     embed_query(&encoder, &Query::image(path)?)?

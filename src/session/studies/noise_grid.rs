@@ -92,8 +92,10 @@ pub fn cross(
         }
         tracing::debug!(k, m, steps, "grid decoded");
         let at = |row: usize, column: usize| columns[column].1[row].unit();
-        let cells: Vec<Vec<f32>> =
-            (0..k).flat_map(|row| (0..m).map(move |column| (row, column))).map(|(r, c)| at(r, c)).collect();
+        let cells: Vec<Vec<f32>> = (0..k)
+            .flat_map(|row| (0..m).map(move |column| (row, column)))
+            .map(|(r, c)| at(r, c))
+            .collect();
         let shares = shares_with_intervals(&cells, k, m);
         let tiles = (0..k)
             .flat_map(|row| (0..m).map(move |column| (row, column)))
@@ -115,8 +117,7 @@ pub fn cross(
 /// Two-way random effects without replication (Searle, Casella and McCulloch, *Variance
 /// Components*, 1992, chapter 4): E MS_rows = M σ²_rows + σ²_rest, and so on.
 fn components(cell: &dyn Fn(usize, usize) -> Vec<f32>, k: usize, m: usize) -> [f64; 3] {
-    let cells: Vec<Vec<Vec<f32>>> =
-        (0..k).map(|r| (0..m).map(|c| cell(r, c)).collect()).collect();
+    let cells: Vec<Vec<Vec<f32>>> = (0..k).map(|r| (0..m).map(|c| cell(r, c)).collect()).collect();
     let dim = cells[0][0].len();
     let (mut rows, mut columns, mut rest) = (0.0, 0.0, 0.0);
     for d in 0..dim {

@@ -20,8 +20,7 @@ fn edit(app: &haze::app::HazeApp, change: impl FnOnce(&mut QueryForm)) -> Action
 fn a_typed_query_shows_retrieval_then_samples_and_its_sheet_replays_to_the_same_pixels() {
     let desk = Desk::new();
     let sheet = desk.path("exported.png");
-    let mut harness =
-        window([1280.0, 720.0], real_engine(), Dialogs::fixed(sheet.clone()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(sheet.clone()));
     let few = edit(harness.state(), |form| {
         form.sampling.samples = 4;
         form.decoding.steps = 4;

@@ -16,11 +16,22 @@ use super::{drop_files, real_engine, send, window};
 use crate::support::source;
 
 const TEXTS: [&str; 8] = [
-    "food", "a slice of cake", "a red apple", "a vehicle", "an animal", "a glossy drawing of a ring",
-    "the sky at night", "something to wear",
+    "food",
+    "a slice of cake",
+    "a red apple",
+    "a vehicle",
+    "an animal",
+    "a glossy drawing of a ring",
+    "the sky at night",
+    "something to wear",
 ];
 const SIZES: [[f32; 2]; 6] = [
-    [600.0, 400.0], [800.0, 600.0], [1280.0, 720.0], [640.0, 900.0], [1920.0, 1080.0], [1000.0, 500.0],
+    [600.0, 400.0],
+    [800.0, 600.0],
+    [1280.0, 720.0],
+    [640.0, 900.0],
+    [1920.0, 1080.0],
+    [1000.0, 500.0],
 ];
 
 /// Commands that a test window can be sent at any time.

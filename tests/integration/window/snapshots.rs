@@ -99,9 +99,7 @@ fn the_window_draws_at_every_common_size() {
     if !can_draw() {
         return;
     }
-    for (size, scale) in
-        [([600.0, 400.0], 1.0), ([1280.0, 720.0], 1.0), ([1920.0, 1080.0], 2.0)]
-    {
+    for (size, scale) in [([600.0, 400.0], 1.0), ([1280.0, 720.0], 1.0), ([1920.0, 1080.0], 2.0)] {
         let mut harness = drawn(size, scale);
         harness.run_steps(4);
         let image = harness.render().unwrap();

@@ -126,8 +126,16 @@ impl MapPane {
         ui.horizontal_wrapped(|ui| {
             for (tool, icon, tip) in [
                 (Tool::Pan, icons::ARROWS_OUT, "Drag to move, wheel to zoom, double-click to fit"),
-                (Tool::Lasso, icons::LASSO, "Drag around items to select them (L); Shift adds, Alt removes"),
-                (Tool::Box, icons::BOUNDING_BOX, "Drag a box to select items; Shift adds, Alt removes"),
+                (
+                    Tool::Lasso,
+                    icons::LASSO,
+                    "Drag around items to select them (L); Shift adds, Alt removes",
+                ),
+                (
+                    Tool::Box,
+                    icons::BOUNDING_BOX,
+                    "Drag a box to select items; Shift adds, Alt removes",
+                ),
             ] {
                 let button = egui::Button::selectable(self.tool == tool, icon);
                 if ui.add(button).on_hover_text(tip).clicked() {
@@ -145,18 +153,22 @@ impl MapPane {
                 self.view = View::fitted(&prepared.points);
             }
             let tip = "Pictures of items that are known here, as many as fit without overlap";
-            let toggle = egui::Button::selectable(self.pictures, format!("{} Pictures", icons::IMAGE));
+            let toggle =
+                egui::Button::selectable(self.pictures, format!("{} Pictures", icons::IMAGE));
             if ui.add(toggle).on_hover_text(tip).clicked() {
                 self.pictures = !self.pictures;
                 self.picture_size = self.picture_size.max(48.0);
             }
             if self.pictures {
                 ui.spacing_mut().slider_width = 60.0;
-                let slider = egui::Slider::new(&mut self.picture_size, 32.0..=96.0).show_value(false);
+                let slider =
+                    egui::Slider::new(&mut self.picture_size, 32.0..=96.0).show_value(false);
                 ui.add(slider).on_hover_text("Size of the pictures");
             }
             let selected = cx.state.selection.rows().count();
-            if selected > 0 && let Some(prepared) = &self.prepared {
+            if selected > 0
+                && let Some(prepared) = &self.prepared
+            {
                 let text = format!("{selected} of {} selected", prepared.points.len());
                 ui.label(RichText::new(text).small().color(cx.theme.accent));
             }
@@ -191,7 +203,8 @@ impl MapPane {
         let faded = cx.state.selection.rows().next().is_some();
         let hidden = faded && cx.state.selection.isolated;
         // The more points, the less each may cover.
-        let alpha = (60.0 / (count as f32).sqrt()).clamp(0.04, 0.9) * if faded { 0.35 } else { 1.0 };
+        let alpha =
+            (60.0 / (count as f32).sqrt()).clamp(0.04, 0.9) * if faded { 0.35 } else { 1.0 };
         let gallery = cx.theme.gallery.gamma_multiply(alpha.max(0.1));
         let radius = if count < 5000 { 1.8 } else { 1.1 };
         if !hidden {
@@ -295,7 +308,13 @@ impl MapPane {
             if item.rank <= 10 {
                 painter.circle_stroke(at, 5.0, Stroke::new(1.0, cx.theme.text));
                 let font = FontId::proportional(10.0);
-                painter.text(at + vec2(6.0, -6.0), egui::Align2::LEFT_BOTTOM, item.rank, font, cx.theme.text);
+                painter.text(
+                    at + vec2(6.0, -6.0),
+                    egui::Align2::LEFT_BOTTOM,
+                    item.rank,
+                    font,
+                    cx.theme.text,
+                );
             }
         }
         for row in selection.rows() {
@@ -312,7 +331,13 @@ impl MapPane {
                 let at = screen(map.project(&other.distribution.mean()));
                 diamond(&painter, at, 6.0, None, Stroke::new(1.5, cx.theme.query));
                 let font = FontId::proportional(11.0);
-                painter.text(at + vec2(8.0, 0.0), egui::Align2::LEFT_CENTER, "B", font, cx.theme.query);
+                painter.text(
+                    at + vec2(8.0, 0.0),
+                    egui::Align2::LEFT_CENTER,
+                    "B",
+                    font,
+                    cx.theme.query,
+                );
             }
         }
         for (i, &position) in marks.samples.iter().enumerate() {
@@ -384,7 +409,13 @@ impl MapPane {
             // It closes by itself.
             painter.extend(egui::Shape::dashed_line(&[last, first], stroke, 4.0, 4.0));
             let text = format!("{}", inside().len());
-            painter.text(last + vec2(10.0, 0.0), egui::Align2::LEFT_CENTER, text, FontId::proportional(12.0), cx.theme.strong);
+            painter.text(
+                last + vec2(10.0, 0.0),
+                egui::Align2::LEFT_CENTER,
+                text,
+                FontId::proportional(12.0),
+                cx.theme.strong,
+            );
         }
         if response.drag_stopped() {
             let items = inside().into_iter().map(Item::Gallery).collect();
@@ -420,7 +451,8 @@ impl MapPane {
             let special = special.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(item, _)| item);
             let picked = special.or_else(|| {
                 let radius = PICK_RADIUS / self.view.points_per_unit(plot);
-                let found = prepared.grid.nearest(&prepared.points, self.view.data(at, plot), radius);
+                let found =
+                    prepared.grid.nearest(&prepared.points, self.view.data(at, plot), radius);
                 found.map(Item::Gallery)
             });
             if picked != now {
@@ -546,10 +578,20 @@ fn legend(ui: &Ui, cx: &Cx<'_>, plot: Rect) {
                 painter.circle_filled(at, 2.0, cx.theme.gallery);
             }
             _ => {
-                painter.rect_filled(Rect::from_center_size(at, vec2(7.0, 7.0)), 1.0, cx.theme.relevant);
+                painter.rect_filled(
+                    Rect::from_center_size(at, vec2(7.0, 7.0)),
+                    1.0,
+                    cx.theme.relevant,
+                );
             }
         }
-        painter.text(at + vec2(12.0, 0.0), egui::Align2::LEFT_CENTER, name, font.clone(), cx.theme.text);
+        painter.text(
+            at + vec2(12.0, 0.0),
+            egui::Align2::LEFT_CENTER,
+            name,
+            font.clone(),
+            cx.theme.text,
+        );
     }
 }
 

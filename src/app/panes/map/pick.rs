@@ -31,8 +31,7 @@ impl PointGrid {
         let cell = (span / side).max(f32::MIN_POSITIVE * 1e6);
         let cells = |axis: usize| (((high[axis] - low[axis]) / cell) as usize + 1).min(2048);
         let (columns, rows) = (cells(0), cells(1));
-        let mut grid =
-            Self { low, cell, columns, rows, starts: Vec::new(), members: Vec::new() };
+        let mut grid = Self { low, cell, columns, rows, starts: Vec::new(), members: Vec::new() };
         let mut counts = vec![0u32; columns * rows + 1];
         for &point in points {
             counts[grid.cell_of(point) + 1] += 1;
@@ -104,7 +103,13 @@ impl PointGrid {
 
 fn is_inside([x, y]: [f32; 2], outline: &[[f32; 2]]) -> bool {
     let edges = outline.iter().zip(outline.iter().cycle().skip(1));
-    edges.filter(|([x0, y0], [x1, y1])| (*y0 > y) != (*y1 > y) && x < (x1 - x0) * (y - y0) / (y1 - y0) + x0).count() % 2 == 1
+    edges
+        .filter(|([x0, y0], [x1, y1])| {
+            (*y0 > y) != (*y1 > y) && x < (x1 - x0) * (y - y0) / (y1 - y0) + x0
+        })
+        .count()
+        % 2
+        == 1
 }
 
 #[cfg(test)]

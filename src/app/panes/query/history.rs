@@ -31,18 +31,22 @@ impl HistoryList {
         let header = egui::CollapsingHeader::new(title).id_salt("history").default_open(true);
         header.show(ui, |ui| {
             if state.history.is_empty() {
-                ui.label(RichText::new("Queries you run are kept here.").small().color(cx.theme.muted));
+                ui.label(
+                    RichText::new("Queries you run are kept here.").small().color(cx.theme.muted),
+                );
                 return;
             }
             if state.history.len() > 6 {
-                let edit = egui::TextEdit::singleline(&mut self.filter).hint_text("Filter by words");
+                let edit =
+                    egui::TextEdit::singleline(&mut self.filter).hint_text("Filter by words");
                 ui.add(edit.desired_width(f32::INFINITY)).widget_info(|| {
                     egui::WidgetInfo::labeled(egui::Role::TextInput, true, "Filter the history")
                 });
             }
             let words = self.filter.to_lowercase();
             let matches = |entry: &&Entry| {
-                let text = format!("{} {}", entry.title(), entry.recipe.sampling.seed).to_lowercase();
+                let text =
+                    format!("{} {}", entry.title(), entry.recipe.sampling.seed).to_lowercase();
                 words.split_whitespace().all(|word| text.contains(word))
             };
             let mut entries: Vec<&Entry> = state.history.iter().rev().filter(matches).collect();
@@ -63,8 +67,7 @@ impl HistoryList {
 }
 
 fn row(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry) {
-    let (rect, response) =
-        ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
     let shown = cx.state.current == Some(entry.id);
     let compared = cx.state.compared == Some(entry.id);
     let fill = if shown {

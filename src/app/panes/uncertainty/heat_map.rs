@@ -63,10 +63,7 @@ impl HeatMap {
         response.widget_info(|| {
             egui::WidgetInfo::labeled(egui::Role::Canvas, true, "Density of every dimension")
         });
-        let plot = Rect::from_min_max(
-            whole.min + vec2(LEFT, TOP),
-            whole.max - vec2(RIGHT, BOTTOM),
-        );
+        let plot = Rect::from_min_max(whole.min + vec2(LEFT, TOP), whole.max - vec2(RIGHT, BOTTOM));
         if plot.width() < 20.0 || plot.height() < 20.0 {
             return;
         }
@@ -95,14 +92,13 @@ impl HeatMap {
         let count = self.count as f32;
         let [low, high] = self.dimensions();
         if let Some(at) = response.hover_pos().filter(|at| plot.contains(*at)) {
-            let (scroll, zoom) = ui.input(|input| (input.smooth_scroll_delta().y, input.zoom_delta()));
+            let (scroll, zoom) =
+                ui.input(|input| (input.smooth_scroll_delta().y, input.zoom_delta()));
             if zoom != 1.0 {
                 let [bottom, top] = self.values.unwrap_or(prepared.values);
                 let middle = bottom + (plot.bottom() - at.y) / plot.height() * (top - bottom);
-                self.values = Some([
-                    middle + (bottom - middle) / zoom,
-                    middle + (top - middle) / zoom,
-                ]);
+                self.values =
+                    Some([middle + (bottom - middle) / zoom, middle + (top - middle) / zoom]);
             } else if scroll != 0.0 && ui.input(|input| input.modifiers.shift) {
                 let factor = (-scroll / 200.0).exp();
                 let middle = low + (at.x - plot.left()) / plot.width() * (high - low);
@@ -146,7 +142,8 @@ impl HeatMap {
             return;
         }
         // Without a device the whole plot is a picture, made once for each result.
-        let fits = self.fallback.as_ref().is_some_and(|(rows, ..)| Arc::ptr_eq(rows, &prepared.rows));
+        let fits =
+            self.fallback.as_ref().is_some_and(|(rows, ..)| Arc::ptr_eq(rows, &prepared.rows));
         if !fits {
             let [width, height] = FALLBACK;
             let image = image::RgbImage::from_fn(width as u32, height as u32, |x, y| {
@@ -209,9 +206,16 @@ impl HeatMap {
             let band = band.intersect(frame.plot);
             ui.painter().rect_filled(band, 0.0, cx.theme.accent.gamma_multiply(0.25));
             let dimensions = from.min(to).floor()..=from.max(to).floor();
-            let text = format!("{} dimensions", (dimensions.end() - dimensions.start()) as usize + 1);
+            let text =
+                format!("{} dimensions", (dimensions.end() - dimensions.start()) as usize + 1);
             let place = band.center_top() + vec2(0.0, 2.0);
-            ui.painter().text(place, egui::Align2::CENTER_TOP, text, FontId::proportional(11.0), cx.theme.strong);
+            ui.painter().text(
+                place,
+                egui::Align2::CENTER_TOP,
+                text,
+                FontId::proportional(11.0),
+                cx.theme.strong,
+            );
             response.drag_stopped().then_some((from.min(to), from.max(to)))
         } else if response.clicked() {
             let d = frame.dimension(at.x);
@@ -298,11 +302,8 @@ fn fade(ui: &Ui, cx: &Cx<'_>, prepared: &Prepared, frame: Frame) {
     }
     let painter = ui.painter().with_clip_rect(frame.plot);
     let cover = cx.theme.panel.gamma_multiply(if selection.isolated { 1.0 } else { 0.65 });
-    let selected: Vec<bool> = prepared
-        .order
-        .iter()
-        .map(|&d| selection.contains(Item::Dimension(d)))
-        .collect();
+    let selected: Vec<bool> =
+        prepared.order.iter().map(|&d| selection.contains(Item::Dimension(d))).collect();
     let mut at = 0;
     for run in selected.chunk_by(|a, b| a == b) {
         let range = frame.x(at as f32)..=frame.x((at + run.len()) as f32);
@@ -365,15 +366,33 @@ fn axes(ui: &Ui, cx: &Cx<'_>, prepared: &Prepared, frame: Frame, whole: Rect) {
         let y = frame.y(value);
         let text = format!("{value:.2}");
         let text = text.trim_end_matches('0').trim_end_matches('.');
-        painter.text(pos2(plot.left() - 5.0, y), egui::Align2::RIGHT_CENTER, text, font.clone(), muted);
+        painter.text(
+            pos2(plot.left() - 5.0, y),
+            egui::Align2::RIGHT_CENTER,
+            text,
+            font.clone(),
+            muted,
+        );
         painter.hline(plot.left() - 3.0..=plot.left(), y, Stroke::new(1.0, muted));
     }
     for place in ticks(frame.dimensions, (plot.width() / 70.0) as usize) {
         let x = frame.x(place);
-        painter.text(pos2(x, plot.bottom() + 3.0), egui::Align2::CENTER_TOP, format!("{place:.0}"), font.clone(), muted);
+        painter.text(
+            pos2(x, plot.bottom() + 3.0),
+            egui::Align2::CENTER_TOP,
+            format!("{place:.0}"),
+            font.clone(),
+            muted,
+        );
     }
     let label = format!("dimension, {}", prepared.sort().name());
-    painter.text(pos2(plot.center().x, whole.bottom()), egui::Align2::CENTER_BOTTOM, label, font.clone(), muted);
+    painter.text(
+        pos2(plot.center().x, whole.bottom()),
+        egui::Align2::CENTER_BOTTOM,
+        label,
+        font.clone(),
+        muted,
+    );
     let label = "value, embedding units";
     painter.text(whole.left_top(), egui::Align2::LEFT_TOP, label, font, muted);
 }
@@ -395,13 +414,15 @@ fn ticks([low, high]: [f32; 2], wanted: usize) -> Vec<f32> {
 fn colour_bar(ui: &Ui, cx: &Cx<'_>, whole: Rect, common_scale: bool) {
     let painter = ui.painter();
     let font = FontId::proportional(11.0);
-    let label =
-        if common_scale { "density, one scale" } else { "density, each by its own peak" };
+    let label = if common_scale { "density, one scale" } else { "density, each by its own peak" };
     let width = 64.0;
     if whole.width() < 330.0 {
         return;
     }
-    let bar = Rect::from_min_size(pos2(whole.right() - RIGHT - width - 24.0, whole.top() + 2.0), vec2(width, 9.0));
+    let bar = Rect::from_min_size(
+        pos2(whole.right() - RIGHT - width - 24.0, whole.top() + 2.0),
+        vec2(width, 9.0),
+    );
     for i in 0..32 {
         let share = (f64::from(i) + 0.5) / 32.0;
         let colour = colour_map::colour(cx.state.settings.colour_map, cx.theme.dark, share);
@@ -413,8 +434,20 @@ fn colour_bar(ui: &Ui, cx: &Cx<'_>, whole: Rect, common_scale: bool) {
         );
     }
     let middle = bar.center().y;
-    painter.text(pos2(bar.left() - 4.0, middle), egui::Align2::RIGHT_CENTER, format!("{label}   0"), font.clone(), cx.theme.muted);
-    painter.text(pos2(bar.right() + 4.0, middle), egui::Align2::LEFT_CENTER, "max", font, cx.theme.muted);
+    painter.text(
+        pos2(bar.left() - 4.0, middle),
+        egui::Align2::RIGHT_CENTER,
+        format!("{label}   0"),
+        font.clone(),
+        cx.theme.muted,
+    );
+    painter.text(
+        pos2(bar.right() + 4.0, middle),
+        egui::Align2::LEFT_CENTER,
+        "max",
+        font,
+        cx.theme.muted,
+    );
 }
 
 fn hover(
@@ -472,9 +505,15 @@ fn card(result: &QueryResult, prepared: &Prepared, d: usize) -> Vec<(&'static st
         ("Total \u{3c3}", sigma(prepared.total[d])),
         (
             "Shape \u{3b2}",
-            format!("{:.2} (2 is Gaussian, 1 Laplace; smaller: more far-off values)", density.beta()),
+            format!(
+                "{:.2} (2 is Gaussian, 1 Laplace; smaller: more far-off values)",
+                density.beta()
+            ),
         ),
-        ("Query", format!("{:.4}", result.query_embedding.values.get(d).copied().unwrap_or(f32::NAN))),
+        (
+            "Query",
+            format!("{:.4}", result.query_embedding.values.get(d).copied().unwrap_or(f32::NAN)),
+        ),
     ]
 }
 

@@ -51,10 +51,13 @@ pub fn ui(ui: &mut Ui, cx: &mut Cx<'_>, result: &QueryResult) {
         }
     });
     let dim = distribution.dim();
-    let mut text = format!("Means over {dim} dimensions, squared embedding units; epistemic as \
-                            estimated by dropout, {passes} passes.");
+    let mut text = format!(
+        "Means over {dim} dimensions, squared embedding units; epistemic as \
+                            estimated by dropout, {passes} passes."
+    );
     if let Some(result) = &other {
-        text += &format!(" B: \u{201c}{}\u{201d}.", crate::app::widgets::shorten(&result.title(), 30));
+        text +=
+            &format!(" B: \u{201c}{}\u{201d}.", crate::app::widgets::shorten(&result.title(), 30));
     }
     ui.label(RichText::new(text).small().color(cx.theme.muted));
     if passes < FEW_PASSES {
@@ -113,18 +116,21 @@ fn among(ui: &mut Ui, cx: &Cx<'_>, result: &QueryResult, reference: &Reference) 
         Modality::Image => "images",
     };
     let share = 100.0 * reference.share_below;
-    let text = format!("More uncertain than {share:.0} % of this gallery's {} {kind}", reference.count);
+    let text =
+        format!("More uncertain than {share:.0} % of this gallery's {} {kind}", reference.count);
     let tip = format!(
         "More uncertain than {share:.0} % of this gallery's own {kind}. A comparison, not a \
          probability of being wrong."
     );
     ui.label(RichText::new(text).small()).on_hover_text(&tip);
-    let (Some(&low), Some(&high)) = (reference.quantiles.first(), reference.quantiles.last()) else {
+    let (Some(&low), Some(&high)) = (reference.quantiles.first(), reference.quantiles.last())
+    else {
         return;
     };
     let value = result.distribution.mean_aleatoric();
     let (low, high) = (low.min(value), high.max(value));
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().min(230.0), 24.0), Sense::hover());
+    let (rect, response) =
+        ui.allocate_exact_size(vec2(ui.available_width().min(230.0), 24.0), Sense::hover());
     let x = |v: f64| {
         let share = if high > low { (v - low) / (high - low) } else { 0.5 };
         rect.left() + 4.0 + share as f32 * (rect.width() - 8.0)

@@ -56,14 +56,20 @@ pub fn ui(
         bar(a, a + e, cx.theme.epistemic);
         if selection.hovered == Some(Item::Dimension(d)) {
             let rect = Rect::from_min_max(pos2(left, plot.top()), pos2(right, plot.bottom()));
-            painter.rect_stroke(rect, 0.0, Stroke::new(1.0, cx.theme.strong), egui::StrokeKind::Inside);
+            painter.rect_stroke(
+                rect,
+                0.0,
+                Stroke::new(1.0, cx.theme.strong),
+                egui::StrokeKind::Inside,
+            );
         }
     }
     if deviations {
         let [aleatoric, epistemic, total] = lines;
         painter.add(egui::Shape::line(total, Stroke::new(2.0, cx.theme.total)));
         painter.add(egui::Shape::line(aleatoric, Stroke::new(1.5, cx.theme.aleatoric)));
-        let dashes = egui::Shape::dashed_line(&epistemic, Stroke::new(1.5, cx.theme.epistemic), 4.0, 3.0);
+        let dashes =
+            egui::Shape::dashed_line(&epistemic, Stroke::new(1.5, cx.theme.epistemic), 4.0, 3.0);
         painter.extend(dashes);
     }
     legend(ui, cx, whole, plot, top, deviations);
@@ -78,8 +84,20 @@ fn legend(ui: &Ui, cx: &Cx<'_>, whole: Rect, plot: Rect, top: f64, deviations: b
     let axis = if deviations { "\u{3c3}, embedding units" } else { "variance, units\u{b2}" };
     painter.text(whole.left_top(), egui::Align2::LEFT_TOP, axis, font.clone(), cx.theme.muted);
     let text = if top < 0.01 { format!("{top:.1e}") } else { format!("{top:.2}") };
-    painter.text(pos2(plot.left() - 5.0, plot.top()), egui::Align2::RIGHT_TOP, text, font.clone(), cx.theme.muted);
-    painter.text(pos2(plot.left() - 5.0, plot.bottom()), egui::Align2::RIGHT_BOTTOM, "0", font.clone(), cx.theme.muted);
+    painter.text(
+        pos2(plot.left() - 5.0, plot.top()),
+        egui::Align2::RIGHT_TOP,
+        text,
+        font.clone(),
+        cx.theme.muted,
+    );
+    painter.text(
+        pos2(plot.left() - 5.0, plot.bottom()),
+        egui::Align2::RIGHT_BOTTOM,
+        "0",
+        font.clone(),
+        cx.theme.muted,
+    );
     painter.hline(plot.x_range(), plot.bottom(), Stroke::new(1.0, cx.theme.hairline));
     let mut right = whole.right() - RIGHT;
     let mut names = vec![("epistemic", cx.theme.epistemic), ("aleatoric", cx.theme.aleatoric)];
@@ -92,7 +110,8 @@ fn legend(ui: &Ui, cx: &Cx<'_>, whole: Rect, plot: Rect, top: f64, deviations: b
     for (name, colour) in names {
         let place = pos2(right, whole.top());
         let text = painter.text(place, egui::Align2::RIGHT_TOP, name, font.clone(), cx.theme.text);
-        let mark = Rect::from_min_size(pos2(text.left() - 12.0, text.center().y - 4.0), vec2(8.0, 8.0));
+        let mark =
+            Rect::from_min_size(pos2(text.left() - 12.0, text.center().y - 4.0), vec2(8.0, 8.0));
         painter.rect_filled(mark, 2.0, colour);
         right = mark.left() - 10.0;
     }
