@@ -10,8 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use image::RgbImage;
 
-use super::action::{Action, BrowseFor};
-use super::command::UiCommand;
+use super::action::BrowseFor;
 use super::export::ExportRequest;
 use super::layout::PaneKind;
 use super::notices::{Notice, Notices, Severity};
@@ -21,7 +20,7 @@ use super::state::history::{DecodeState, Entry, EntryId, TileState};
 use super::state::jobs::{Job, JobKind};
 use super::state::settings::Settings;
 use super::state::undo::{Snapshot, UndoStack};
-use super::state::{State, Study, TrainingState};
+use super::state::State;
 use crate::session::Assets;
 use crate::session::engine::{DecodeRequest, EngineHandle, JobId, Work};
 use crate::session::recipe::{Recipe, RecipeQuery};
@@ -87,28 +86,7 @@ pub struct Core {
 
 impl Core {
     pub fn new(assets: Assets, settings: Settings, engine: EngineHandle) -> Self {
-        let state = State {
-            assets,
-            settings,
-            form: Default::default(),
-            history: Default::default(),
-            current: None,
-            compared: None,
-            selection: Default::default(),
-            jobs: Default::default(),
-            query_failure: None,
-            map: None,
-            traverse: Study::None,
-            noise_grid: Study::None,
-            ladder: Study::None,
-            evaluation: Study::None,
-            training: TrainingState::default(),
-            enlarged: None,
-            device: None,
-            drawing_on: None,
-            pace: None,
-            preview_cost: None,
-        };
+        let state = State::new(assets, settings);
         Self {
             state,
             notices: Notices::default(),

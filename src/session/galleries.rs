@@ -420,6 +420,7 @@ mod tests {
             encoder_hash: "e".to_owned(),
             search: ExactSearch::new(store.image_rows().clone()).unwrap(),
             store,
+            map: Mutex::default(),
             captions: OnceLock::new(),
             _temporary: None,
         }

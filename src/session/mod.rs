@@ -37,7 +37,6 @@ pub use error::SessionError;
 use crate::adapter::Adapter;
 use crate::adapter::bridge::Bridge;
 use crate::decoder::{DecodeOptions, DecodeProgress};
-use crate::distribution::EmbeddingDistribution;
 use crate::encoder::{ClipEncoder, Embedding, Modality};
 use crate::model::device::ComputeDevice;
 use crate::query::{AlphaPolicy, Query, pixels_hash};

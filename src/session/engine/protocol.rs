@@ -101,7 +101,7 @@ pub struct NoiseGridRequest {
 #[derive(Debug, Clone)]
 pub struct LadderRequest {
     /// Models and numbers; its query is replaced by each step's.
-    pub recipe: Recipe,
+    pub recipe: Box<Recipe>,
     pub steps: LadderSteps,
 }
 

@@ -9,7 +9,7 @@ use crate::query::{AlphaPolicy, Query, read_image};
 use crate::random::{Stream, generator};
 use crate::session::engine::{LadderRequest, LadderSteps};
 use crate::session::event::{Event, Stage};
-use crate::session::recipe::RecipeQuery;
+use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::reference::Variances;
 use crate::session::{Job, OnEvent, Route, Session, SessionError, embed_query, guarded};
 
@@ -79,7 +79,7 @@ pub fn climb(
                     .to_owned(),
             ));
         }
-        let mut recipe = request.recipe.clone();
+        let mut recipe = Recipe::clone(&request.recipe);
         recipe.query = queries[0].query.clone();
         let mut job = Job::new(on_event);
         let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;

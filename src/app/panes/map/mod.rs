@@ -56,10 +56,13 @@ pub struct MapPane {
     picture_size: f32,
     /// The map that the grid, the points and the view were made for.
     prepared: Option<Prepared>,
-    draws: Option<(Arc<QueryResult>, Arc<Vec<[f32; 2]>>)>,
+    draws: Option<ProjectedDraws>,
     outline: Vec<Pos2>,
     picked_at: Option<Instant>,
 }
+
+/// A result and the positions of its draws.
+type ProjectedDraws = (Arc<QueryResult>, Arc<Vec<[f32; 2]>>);
 
 struct Prepared {
     map: Arc<GalleryMap>,
@@ -322,23 +325,18 @@ impl MapPane {
                 painter.circle_filled(screen(position), 3.5, cx.theme.accent);
             }
         }
-        if let Some(other) = cx.state.other().and_then(|entry| entry.result.as_ref()) {
-            if other.query_embedding.values.len() == map.centre.len() {
-                for sample in &other.samples {
-                    let at = screen(map.project(&sample.values));
-                    painter.circle_stroke(at, 3.0, Stroke::new(1.0, cx.theme.samples));
-                }
-                let at = screen(map.project(&other.distribution.mean()));
-                diamond(&painter, at, 6.0, None, Stroke::new(1.5, cx.theme.query));
-                let font = FontId::proportional(11.0);
-                painter.text(
-                    at + vec2(8.0, 0.0),
-                    egui::Align2::LEFT_CENTER,
-                    "B",
-                    font,
-                    cx.theme.query,
-                );
+        let other = cx.state.other().and_then(|entry| entry.result.as_ref());
+        let same_space =
+            |other: &&Arc<QueryResult>| other.query_embedding.values.len() == map.centre.len();
+        if let Some(other) = other.filter(same_space) {
+            for sample in &other.samples {
+                let at = screen(map.project(&sample.values));
+                painter.circle_stroke(at, 3.0, Stroke::new(1.0, cx.theme.samples));
             }
+            let at = screen(map.project(&other.distribution.mean()));
+            diamond(&painter, at, 6.0, None, Stroke::new(1.5, cx.theme.query));
+            let (font, place) = (FontId::proportional(11.0), at + vec2(8.0, 0.0));
+            painter.text(place, egui::Align2::LEFT_CENTER, "B", font, cx.theme.query);
         }
         for (i, &position) in marks.samples.iter().enumerate() {
             let item = Item::Sample(i);

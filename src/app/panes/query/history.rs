@@ -12,7 +12,6 @@ use crate::app::state::form::QueryForm;
 use crate::app::state::history::{DecodeState, Entry, TileState};
 use crate::app::textures::ThumbnailState;
 use crate::app::theme;
-use crate::app::widgets;
 use crate::session::recipe::RecipeQuery;
 
 const ROW: f32 = 40.0;

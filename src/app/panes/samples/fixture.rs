@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use image::RgbImage;
 
+use crate::gallery::Interval;
 use crate::app::state::history::{DecodeState, Entry, EntryId, TileState};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::{Embedding, Modality};
@@ -81,7 +82,12 @@ pub fn spread(text: &str, samples: usize, alpha: f64) -> QueryResult {
         tokens_cut: 0,
         space: Modality::Image,
         distribution,
-        reference: Some(Reference { count: 100, share_below: 0.6, median: 0.1 }),
+        reference: Some(Reference {
+            count: 100,
+            share_below: 0.6,
+            median: 0.1,
+            quantiles: Vec::new(),
+        }),
         samples: drawn,
         draws: Arc::new(draws),
         mean_tile: None,
@@ -103,8 +109,10 @@ pub fn ranked(row: usize) -> RankedItem {
         frozen_rank: row + 1,
         top_1_count: 0,
         p_top_1: 0.0,
+        p_top_1_interval: Interval { low: 0.0, high: 0.02 },
         top_k_count: 100,
         p_top_k: 0.5,
+        p_top_k_interval: Interval { low: 0.43, high: 0.57 },
         rank_median: row + 1,
         rank_q25: row + 1,
         rank_q75: row + 2,
