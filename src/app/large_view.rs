@@ -219,7 +219,8 @@ impl LargeView {
         } else {
             below.split_left_right_at_x(below.right() - SIDE)
         };
-        let canvas = Rect::from_min_max(canvas.min, canvas.max - vec2(MARGIN, 0.0));
+        let gap = if narrow { vec2(0.0, MARGIN) } else { vec2(MARGIN, 0.0) };
+        let canvas = Rect::from_min_max(canvas.min, canvas.max - gap);
 
         ui.scope_builder(UiBuilder::new().max_rect(header), |ui| {
             self.header(ui, cx, entry, item, sequence, other.is_some(), narrow);

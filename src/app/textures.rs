@@ -150,8 +150,8 @@ impl Textures {
     }
 
     /// As [`Textures::picture`], scaled down to the size it is shown at. Only so many pictures are
-    /// uploaded in one frame: beyond that it is the picture as it was before, if there was one,
-    /// and another frame is asked for.
+    /// uploaded in one frame: beyond that it is the picture as it was before, or in another size,
+    /// if there was one, and another frame is asked for.
     pub fn tile(
         &mut self,
         id: egui::Id,
@@ -161,7 +161,9 @@ impl Textures {
     ) -> Option<TextureHandle> {
         let limit = self.context.input(|input| input.max_texture_side);
         let look = Look { side: step(look.side, image).min(limit as u32), ..look };
-        let id = if look.pixels { id.with("pixels") } else { id };
+        // One texture for each size: two panes may show the same picture at once.
+        let place = |side: u32| id.with((side, look.pixels));
+        let id = place(look.side);
         if let Some(slot) = self.tiles.get_mut(&id) {
             slot.last_seen = self.frame;
             if slot.version == version && slot.look == Some(look) {
@@ -170,7 +172,9 @@ impl Textures {
         }
         if self.tile_pixels == 0 {
             self.context.request_repaint();
-            return self.tiles.get(&id).map(|slot| slot.texture.clone());
+            let other = std::iter::once(id).chain(STEPS.map(place));
+            let kept = other.filter_map(|id| self.tiles.get(&id)).next();
+            return kept.map(|slot| slot.texture.clone());
         }
         let pixels = image.width() as usize * image.height() as usize;
         self.tile_pixels = self.tile_pixels.saturating_sub(pixels);

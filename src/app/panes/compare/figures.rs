@@ -4,7 +4,7 @@ use egui::{Align, Align2, Color32, FontId, Layout, Rect, RichText, Sense, Stroke
 
 use super::comparison::{Comparison, Pair};
 use super::letter;
-use crate::app::panes::samples::statistics::number;
+use crate::app::panes::samples::statistics::{number, percentile};
 use crate::app::theme::Theme;
 
 const ALEATORIC: &str = "Spread the model expects because this text or image fits many meanings. \
@@ -52,19 +52,18 @@ pub fn show(ui: &mut Ui, theme: &Theme, comparison: &Comparison, passes: Pair<us
     if let Some(percentiles) = &comparison.percentiles {
         ui.add_space(4.0);
         let values = Pair { a: percentiles.a.share_below, b: percentiles.b.share_below };
-        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
         let meaning = format!(
             "More uncertain than {} (A) and {} (B) of the gallery's own captions or images. A \
              comparison, not a probability of being wrong.",
-            percent(values.a),
-            percent(values.b)
+            percentile(values.a),
+            percentile(values.b)
         );
         let figure = Figure {
             name: "percentile",
             meaning: &meaning,
             colour: theme.gallery,
             values,
-            text: Pair { a: percent(values.a), b: percent(values.b) },
+            text: Pair { a: percentile(values.a), b: percentile(values.b) },
             difference: format!("{:+.0} points", 100.0 * (values.a - values.b)),
             end: 1.0,
         };

@@ -14,8 +14,8 @@ use std::sync::{Arc, Weak};
 
 use egui::text::LayoutJob;
 use egui::{
-    Align2, CollapsingHeader, FontId, Grid, RichText, ScrollArea, Sense, Shape, Stroke, StrokeKind,
-    TextFormat, Ui, vec2,
+    Align2, CollapsingHeader, FontId, Grid, RichText, Role, ScrollArea, Sense, Shape, Stroke,
+    StrokeKind, TextFormat, Ui, WidgetInfo, vec2,
 };
 
 use super::Cx;
@@ -265,7 +265,8 @@ fn distances(ui: &mut Ui, theme: &Theme, distance: &Distance) {
 
 /// The letter of a side: A in a solid frame, B in a dashed one.
 fn letter(ui: &mut Ui, theme: &Theme, name: &str) {
-    let (rect, _) = ui.allocate_exact_size(vec2(18.0, 18.0), Sense::hover());
+    let (rect, response) = ui.allocate_exact_size(vec2(18.0, 18.0), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, name));
     let frame = rect.shrink(1.0);
     let stroke = Stroke::new(1.0, theme.edge);
     if name == "B" {

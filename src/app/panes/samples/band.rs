@@ -31,7 +31,8 @@ pub fn show(
     band: TypicalityBand,
     typicalities: impl ExactSizeIterator<Item = f64>,
 ) -> Option<TypicalityBand> {
-    let width = WIDTH.min(ui.available_width().max(120.0));
+    // Of a whole row: a wrapping one has little left at its end.
+    let width = WIDTH.min(ui.max_rect().width());
     let (rect, whole) = ui.allocate_exact_size(vec2(width, HEIGHT), Sense::hover());
     let track = Rect::from_min_max(
         pos2(rect.left() + WORDS, rect.center().y - TRACK / 2.0),

@@ -99,6 +99,9 @@ impl Grid {
         background.widget_info(|| WidgetInfo::labeled(Role::Grid, ui.is_enabled(), &label));
 
         let band = self.rubber_band(ui, cx, &background, &layout, items, corner);
+        // Where the cursor is not shown, the first key leads to the first tile.
+        let find = |cursor: Item| items.iter().position(|&item| item == cursor);
+        let cursor = self.cursor.and_then(find).unwrap_or(0);
         let mut under_pointer = None;
         for position in layout.visible(view.top(), view.bottom()) {
             let item = items[position];
@@ -110,7 +113,7 @@ impl Grid {
             let marks = Marks {
                 selected: selection.contains(item) || in_band,
                 hovered: selection.hovered == Some(item) || response.hovered(),
-                focused: background.has_focus() && self.cursor == Some(item),
+                focused: background.has_focus() && cursor == position,
                 opacity: if in_band { 1.0 } else { selection.opacity(item) },
                 step: content.step,
             };

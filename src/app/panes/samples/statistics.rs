@@ -35,9 +35,9 @@ pub fn name(item: Item) -> String {
     }
 }
 
-/// A typicality (likelihood quantile) in percent. The ends are bounds: a share of a finite number
-/// of draws is never known to be 0 or 1.
-pub fn typicality(share: f64) -> String {
+/// A quantile in percent, such as a typicality. The ends are bounds: a share of a finite number of
+/// draws or captions is never known to be 0 or 1.
+pub fn percentile(share: f64) -> String {
     match share {
         s if s < 0.01 => "< 1 %".to_owned(),
         s if s > 0.99 => "> 99 %".to_owned(),
@@ -47,7 +47,7 @@ pub fn typicality(share: f64) -> String {
 
 /// What a typicality says.
 pub fn typicality_meaning(share: f64) -> String {
-    let percent = typicality(share);
+    let percent = percentile(share);
     let than = match percent.strip_prefix("< ").or_else(|| percent.strip_prefix("> ")) {
         Some(bound) if share < 0.5 => format!("less than {bound}"),
         Some(bound) => format!("more than {bound}"),
@@ -71,7 +71,7 @@ pub fn caption(entry: &Entry, item: Item) -> String {
         Item::Sample(index) => {
             let mut caption = format!("#{index}");
             if let Some(statistics) = of_sample(entry, index) {
-                caption += &format!(" · {} typical", typicality(statistics.typicality));
+                caption += &format!(" · {} typical", percentile(statistics.typicality));
                 if let Some(nearest) = &statistics.nearest {
                     caption += &format!(" · r1 {}", match_name(nearest));
                 }
@@ -123,7 +123,7 @@ fn sample_lines(result: &QueryResult, sample: &SampleStatistics) -> Vec<Line> {
         ),
         Line::new(
             "typicality",
-            format!("likelier than {} of draws", typicality(sample.typicality)),
+            format!("likelier than {} of draws", percentile(sample.typicality)),
             typicality_meaning(sample.typicality),
         ),
         Line::new("distance to mean", number(sample.distance_to_mean), DISTANCE),
@@ -235,9 +235,9 @@ mod tests {
 
     #[test]
     fn a_share_of_draws_is_never_said_to_be_nothing_or_all() {
-        assert_eq!(typicality(0.0), "< 1 %");
-        assert_eq!(typicality(0.83), "83 %");
-        assert_eq!(typicality(1.0), "> 99 %");
+        assert_eq!(percentile(0.0), "< 1 %");
+        assert_eq!(percentile(0.83), "83 %");
+        assert_eq!(percentile(1.0), "> 99 %");
         assert!(typicality_meaning(0.83).starts_with("83 %: this draw is likelier than 83 %"));
         assert!(typicality_meaning(0.0).contains("likelier than less than 1 % of draws"));
     }

@@ -112,7 +112,7 @@ fn paint_skeleton(painter: &Painter, theme: &Theme, rect: Rect, entry: &Entry, i
         && let Item::Sample(index) = item
         && let Some(sample) = statistics::of_sample(entry, index)
     {
-        lines.push(format!("{} typical", statistics::typicality(sample.typicality)));
+        lines.push(format!("{} typical", statistics::percentile(sample.typicality)));
         lines.push(format!("distance {}", number(sample.distance_to_mean)));
         lines.push(format!("cosine {}", number(sample.cosine_to_mean)));
     }
