@@ -168,7 +168,7 @@ pub fn status_bar(ui: &mut Ui, cx: &mut Cx<'_>) {
                 if let Some(result) = result {
                     let mut text = format!("u {:.3}", result.distribution.mean_total());
                     if let Some(reference) = &result.reference {
-                        text += &format!(" · above {:.0} %", 100.0 * reference.share_below);
+                        text += &format!(" · above {}", reference.placed());
                     }
                     ui.label(RichText::new(text).color(cx.theme.text)).on_hover_text(
                         "Mean total variance of this query, and the share of this gallery's own \

@@ -55,6 +55,21 @@ pub struct Reference {
     pub quantiles: Vec<f64>,
 }
 
+impl Reference {
+    /// Where the query stands, as the end of "more uncertain than": a finite number of captions
+    /// proves neither 0 % nor 100 %.
+    pub fn placed(&self) -> String {
+        if self.share_below <= 0.0 {
+            format!("none of {}", self.count)
+        } else if self.share_below >= 1.0 {
+            format!("all {}", self.count)
+        } else {
+            let percent = (100.0 * self.share_below).round().clamp(1.0, 99.0);
+            format!("{percent:.0} %")
+        }
+    }
+}
+
 /// One drawn embedding.
 #[derive(Debug, Clone)]
 pub struct Sample {

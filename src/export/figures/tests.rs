@@ -5,10 +5,10 @@ use image::RgbImage;
 
 use super::drawing::{Align, Drawing, Shape, text_width};
 use super::*;
-use crate::gallery::Interval;
 use crate::adapter::training::{Baselines, EpochRecord};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::{Embedding, Modality};
+use crate::gallery::Interval;
 use crate::session::draws::Draws;
 use crate::session::engine::EvaluationBin;
 use crate::session::recipe::{Bridge, ModelRef, Models, RecipeQuery};

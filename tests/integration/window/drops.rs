@@ -35,6 +35,9 @@ fn huge_png() -> Vec<u8> {
     bytes.extend([8, 2, 0, 0, 0]);
     header.extend([8, 2, 0, 0, 0]);
     bytes.extend(crc32(&header).to_be_bytes());
+    // An image that begins, so that its header can be believed.
+    bytes.extend(b"\0\0\0\0IDAT");
+    bytes.extend(crc32(b"IDAT").to_be_bytes());
     bytes
 }
 

@@ -44,7 +44,7 @@ fn a_typed_query_shows_retrieval_then_samples_and_its_sheet_replays_to_the_same_
     harness.step();
     wait(&mut harness, "the sheet", 30, |_| sheet.is_file());
     let replay = desk.run(&["replay", sheet.to_str().unwrap(), "--json"]).ok();
-    assert_eq!(replay.json()["equal"], true, "{}", replay.stdout());
+    assert_eq!(replay.json()["replay"]["equal"], true, "{}", replay.stdout());
 }
 
 #[test]

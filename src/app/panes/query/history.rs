@@ -169,7 +169,7 @@ fn details(entry: &Entry) -> String {
     if let Some(result) = &entry.result {
         let mut text = format!("u {:.3}", result.distribution.mean_total());
         if let Some(reference) = &result.reference {
-            text += &format!(", above {:.0} %", 100.0 * reference.share_below);
+            text += &format!(", above {}", reference.placed());
         }
         parts.push(text);
     }

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use image::RgbImage;
 
-use crate::gallery::Interval;
 use crate::app::state::history::{DecodeState, Entry, EntryId, TileState};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::{Embedding, Modality};
+use crate::gallery::Interval;
 use crate::session::draws::Draws;
 use crate::session::recipe::{Bridge, ModelRef, Models, Recipe, RecipeQuery, Sampling};
 use crate::session::result::{

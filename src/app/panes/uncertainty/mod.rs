@@ -53,11 +53,14 @@ impl UncertaintyPane {
             self.heat_map.show_all();
         }
         let Some(prepared) = &self.prepared else { return };
+        let height = ui.available_height();
         egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            ui.set_max_width(ui.available_width() - 8.0);
             summary::ui(ui, cx, result);
             ui.add_space(4.0);
             toolbar(ui, cx, prepared, &mut self.sort, &mut self.common_scale, &mut self.deviations);
-            let left = (ui.available_height() - 8.0).max(240.0);
+            let used = ui.min_rect().height();
+            let left = (height - used - 16.0).max(250.0);
             let heat_height = (left * 0.6).max(140.0);
             self.heat_map.ui(ui, cx, result, prepared, self.common_scale, heat_height);
             ui.add_space(4.0);

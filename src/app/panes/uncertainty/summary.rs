@@ -43,13 +43,10 @@ pub fn ui(ui: &mut Ui, cx: &mut Cx<'_>, result: &QueryResult) {
             (distribution.mean_total(), of_other(|d| d.mean_total())),
             "Aleatoric plus epistemic variance. Variances add; their square roots (\u{3c3}) do not.",
         );
-        if let Some(reference) = &result.reference {
-            ui.vertical(|ui| {
-                ui.set_max_width(240.0);
-                among(ui, cx, result, reference);
-            });
-        }
     });
+    if let Some(reference) = &result.reference {
+        among(ui, cx, result, reference);
+    }
     let dim = distribution.dim();
     let mut text = format!(
         "Means over {dim} dimensions, squared embedding units; epistemic as \
@@ -59,7 +56,7 @@ pub fn ui(ui: &mut Ui, cx: &mut Cx<'_>, result: &QueryResult) {
         text +=
             &format!(" B: \u{201c}{}\u{201d}.", crate::app::widgets::shorten(&result.title(), 30));
     }
-    ui.label(RichText::new(text).small().color(cx.theme.muted));
+    ui.add(egui::Label::new(RichText::new(text).small().color(cx.theme.muted)).wrap());
     if passes < FEW_PASSES {
         let text = format!(
             "{} {passes} dropout passes give a rough epistemic figure; 100 are advised.",
@@ -115,14 +112,14 @@ fn among(ui: &mut Ui, cx: &Cx<'_>, result: &QueryResult, reference: &Reference) 
         Modality::Text => "captions",
         Modality::Image => "images",
     };
-    let share = 100.0 * reference.share_below;
-    let text =
-        format!("More uncertain than {share:.0} % of this gallery's {} {kind}", reference.count);
-    let tip = format!(
-        "More uncertain than {share:.0} % of this gallery's own {kind}. A comparison, not a \
-         probability of being wrong."
-    );
-    ui.label(RichText::new(text).small()).on_hover_text(&tip);
+    let placed = reference.placed();
+    let text = if reference.share_below > 0.0 && reference.share_below < 1.0 {
+        format!("More uncertain than {placed} of this gallery's {} {kind}", reference.count)
+    } else {
+        format!("More uncertain than {placed} of this gallery's {kind}")
+    };
+    let tip = format!("{text}. A comparison, not a probability of being wrong.");
+    ui.add(egui::Label::new(RichText::new(text).small()).wrap()).on_hover_text(&tip);
     let (Some(&low), Some(&high)) = (reference.quantiles.first(), reference.quantiles.last())
     else {
         return;
@@ -130,7 +127,7 @@ fn among(ui: &mut Ui, cx: &Cx<'_>, result: &QueryResult, reference: &Reference) 
     let value = result.distribution.mean_aleatoric();
     let (low, high) = (low.min(value), high.max(value));
     let (rect, response) =
-        ui.allocate_exact_size(vec2(ui.available_width().min(230.0), 24.0), Sense::hover());
+        ui.allocate_exact_size(vec2(ui.available_width().min(320.0), 24.0), Sense::hover());
     let x = |v: f64| {
         let share = if high > low { (v - low) / (high - low) } else { 0.5 };
         rect.left() + 4.0 + share as f32 * (rect.width() - 8.0)
