@@ -102,6 +102,10 @@ pub enum BrowseFor {
     Adapter,
     Decoder,
     Gallery,
+    /// Pairs to train on.
+    Pairs,
+    /// Where a trained adapter is written.
+    TrainingOutput,
 }
 
 impl BrowseFor {
@@ -114,6 +118,8 @@ impl BrowseFor {
             BrowseFor::Adapter => "An adapter folder",
             BrowseFor::Decoder => "A decoder: a diffusers unCLIP folder",
             BrowseFor::Gallery => "A gallery: a folder of images, or an index",
+            BrowseFor::Pairs => "Pairs: raw image embeddings with captions",
+            BrowseFor::TrainingOutput => "Folder for the adapter",
         }
     }
 }

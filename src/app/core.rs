@@ -103,6 +103,7 @@ impl Core {
             ladder: Study::None,
             evaluation: Study::None,
             training: TrainingState::default(),
+            picked: Vec::new(),
             enlarged: None,
             device: None,
             drawing_on: None,

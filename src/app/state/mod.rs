@@ -16,6 +16,7 @@ use jobs::Jobs;
 use selection::{Item, Selection};
 use settings::Settings;
 
+use crate::app::action::BrowseFor;
 use crate::session::Assets;
 use crate::session::engine::JobFailure;
 use crate::session::projection::GalleryMap;
@@ -45,6 +46,8 @@ pub struct State {
     pub ladder: Study<Ladder>,
     pub evaluation: Study<Evaluation>,
     pub training: TrainingState,
+    /// Folders chosen by a dialog for a pane's own form, oldest first.
+    pub picked: Vec<(BrowseFor, PathBuf)>,
     /// The tile in the large view.
     pub enlarged: Option<Item>,
     /// Name and kind of the device that computes, once it is open.
