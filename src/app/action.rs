@@ -105,6 +105,10 @@ pub enum BrowseFor {
     Adapter,
     Decoder,
     Gallery,
+    /// Pairs to train on.
+    Pairs,
+    /// Where a trained adapter is written.
+    TrainingOutput,
 }
 
 impl BrowseFor {
@@ -117,6 +121,8 @@ impl BrowseFor {
             BrowseFor::Adapter => "An adapter folder",
             BrowseFor::Decoder => "A decoder: a diffusers unCLIP folder",
             BrowseFor::Gallery => "A gallery: a folder of images, or an index",
+            BrowseFor::Pairs => "Pairs: raw image embeddings with captions",
+            BrowseFor::TrainingOutput => "Folder for the adapter",
         }
     }
 }

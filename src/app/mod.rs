@@ -8,6 +8,7 @@
 pub mod action;
 mod availability;
 mod background;
+mod chart;
 mod chrome;
 pub mod command;
 mod command_line;

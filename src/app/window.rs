@@ -468,7 +468,10 @@ impl HazeApp {
     /// Keys that are commands, files that were dropped, and what was pasted outside a text box.
     fn take_input(&mut self, ui: &mut Ui) {
         let typing = ui.ctx().text_edit_focused();
-        let modal = self.palette.is_open() || self.settings.is_open() || self.card.is_some();
+        let modal = self.palette.is_open()
+            || self.keys.is_open()
+            || self.settings.is_open()
+            || self.card.is_some();
         if !modal {
             for command in by_specificity() {
                 let Some(key) = command.text().key else { continue };

@@ -32,7 +32,7 @@ pub use dataset::{Caption, Dataset, DatasetItem};
 pub use error::GalleryError;
 pub use metadata::ItemMetadata;
 pub use pairs::{PairCaption, PairSet};
-pub use rank_distribution::{Interval, ItemRanks, RankDistribution, RankOptions};
+pub use rank_distribution::{Interval, ItemRanks, RankDistribution, RankOptions, wilson};
 pub use rows::EmbeddingRows;
 pub use search::{ExactSearch, Hit, Placement};
 pub use store::{EmbeddingStore, IndexInfo, SourceRef};

@@ -248,8 +248,8 @@ fn quantile_index(percent: usize, len: usize) -> usize {
     (percent * len).div_ceil(100).max(1) - 1
 }
 
-/// 95 % score interval of a binomial share (Wilson 1927).
-fn wilson(hits: usize, samples: usize) -> Interval {
+/// 95 % score interval of a binomial share (Wilson 1927). `samples` is at least 1.
+pub fn wilson(hits: usize, samples: usize) -> Interval {
     let (n, p) = (samples as f64, hits as f64 / samples as f64);
     let z2 = Z_95 * Z_95;
     let centre = p + z2 / (2.0 * n);

@@ -431,6 +431,10 @@ impl Core {
             self.apply(Action::EditSettings(Box::new(settings)));
             return;
         }
+        if matches!(what, BrowseFor::Pairs | BrowseFor::TrainingOutput) {
+            self.state.picked.push((what, path));
+            return;
+        }
         let mut form = self.state.form.clone();
         let name = match what {
             BrowseFor::Bundle => {
@@ -449,7 +453,10 @@ impl Core {
                 form.decoder = Some(path);
                 "decoder"
             }
-            BrowseFor::Gallery | BrowseFor::ModelsFolder => {
+            BrowseFor::Gallery
+            | BrowseFor::ModelsFolder
+            | BrowseFor::Pairs
+            | BrowseFor::TrainingOutput => {
                 form.gallery = Some(path);
                 "gallery"
             }

@@ -109,7 +109,20 @@ impl Core {
             JobEvent::Traversed(result) => self.state.traverse = Study::Done { entry, result },
             JobEvent::Crossed(result) => self.state.noise_grid = Study::Done { entry, result },
             JobEvent::Evaluated(result) => self.state.evaluation = Study::Done { entry, result },
-            JobEvent::Training(event) => self.training(event),
+            JobEvent::Training(event) => {
+                if let TrainingEvent::Batch { epoch, batch, batches_per_epoch, .. } = &event
+                    && let Some(TrainingEvent::Started { epochs, .. }) = &self.state.training.started
+                {
+                    let (done, total) =
+                        ((epoch - 1) * batches_per_epoch + batch, epochs * batches_per_epoch);
+                    let since = match job.progress {
+                        Some(progress) if progress.total == total => progress.since,
+                        _ => Instant::now(),
+                    };
+                    job.progress = Some(Progress { done, total, since });
+                }
+                self.training(event);
+            }
             JobEvent::Trained(folder) => {
                 self.say(
                     Severity::Success,

@@ -17,6 +17,7 @@ use jobs::Jobs;
 use selection::{Item, Selection};
 use settings::Settings;
 
+use crate::app::action::BrowseFor;
 use crate::session::Assets;
 use crate::session::engine::JobFailure;
 use crate::session::projection::GalleryMap;
@@ -46,6 +47,8 @@ pub struct State {
     pub ladder: Study<Ladder>,
     pub evaluation: Study<Evaluation>,
     pub training: TrainingState,
+    /// Folders chosen by a dialog for a pane's own form, oldest first.
+    pub picked: Vec<(BrowseFor, PathBuf)>,
     /// The tile in the large view.
     pub enlarged: Option<Item>,
     /// Name and kind of the device that computes, once it is open.
@@ -110,6 +113,7 @@ impl State {
             ladder: Study::None,
             evaluation: Study::None,
             training: TrainingState::default(),
+            picked: Vec::new(),
             enlarged: None,
             device: None,
             pace: None,

@@ -4,7 +4,7 @@
 //! SVG; each carries a caption block with query, draws, levels of intervals, seed and model hashes.
 //! The data of a figure is a table of everything that is drawn. Knows nothing of the window.
 
-mod axis;
+pub(crate) mod axis;
 mod caption;
 mod comparison;
 mod contact;

@@ -131,7 +131,8 @@ fn for_every_figure(mut check: impl FnMut(&'static str, Figure<'_>)) {
         share_below: None,
         cosine_to_last: 0.8,
     };
-    let ladder = Ladder { steps: (0..12).map(step).collect(), tau: -0.6, p_value: 0.01 };
+    let steps = (0..12).map(step).collect();
+    let ladder = Ladder { steps, dimensions: DIM, tau: -0.6, p_value: 0.01 };
     check("ladder", Figure::Ladder { ladder: &ladder, recipe });
     let traverse = Traverse {
         dimensions: vec![1, 7, 30],

@@ -27,6 +27,8 @@ pub const MAX_STEPS: usize = 64;
 pub struct Ladder {
     /// In the order given: from the first (least specific) step on.
     pub steps: Vec<LadderStep>,
+    /// Dimensions behind the quantiles of every step.
+    pub dimensions: usize,
     /// Kendall's tau-b between step number and mean aleatoric variance, -1 to 1.
     pub tau: f64,
     /// Two-sided permutation p-value of tau; exact up to 8 steps, else from 9,999 permutations.
@@ -96,6 +98,7 @@ pub fn climb(
         let total = queries.len();
         let mut embeddings: Vec<Embedding> = Vec::with_capacity(total);
         let mut steps = Vec::with_capacity(total);
+        let mut dimensions = 0;
         for (done, step) in queries.into_iter().enumerate() {
             job.tell(Event::Progress { done, total })?;
             let embedding = match (&step.image, &step.query) {
@@ -109,6 +112,7 @@ pub fn climb(
             };
             let sampling = &recipe.sampling;
             let predicted = adapter.predict(&embedding, sampling.dropout_passes, sampling.seed)?;
+            dimensions = predicted.dim();
             let mut sorted = predicted.aleatoric().to_vec();
             sorted.sort_by(f64::total_cmp);
             let at = |share: f64| sorted[(share * (sorted.len() - 1) as f64).round() as usize];
@@ -134,7 +138,8 @@ pub fn climb(
             }
         }
         let values: Vec<f64> = steps.iter().map(|step| step.aleatoric).collect();
-        Ok(Ladder { steps, tau: kendall_tau_b(&values), p_value: permutation_p_value(&values) })
+        let (tau, p_value) = (kendall_tau_b(&values), permutation_p_value(&values));
+        Ok(Ladder { steps, dimensions, tau, p_value })
     })
 }
 
