@@ -111,7 +111,8 @@ impl Core {
             JobEvent::Evaluated(result) => self.state.evaluation = Study::Done { entry, result },
             JobEvent::Training(event) => {
                 if let TrainingEvent::Batch { epoch, batch, batches_per_epoch, .. } = &event
-                    && let Some(TrainingEvent::Started { epochs, .. }) = &self.state.training.started
+                    && let Some(TrainingEvent::Started { epochs, .. }) =
+                        &self.state.training.started
                 {
                     let (done, total) =
                         ((epoch - 1) * batches_per_epoch + batch, epochs * batches_per_epoch);
