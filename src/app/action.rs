@@ -12,6 +12,7 @@ use super::layout::PaneKind;
 use super::notices::Notice;
 use super::state::form::QueryForm;
 use super::state::history::EntryId;
+use super::state::sample_order::SampleOrder;
 use super::state::selection::{Item, SelectMode};
 use super::state::settings::Settings;
 use crate::session::engine::{JobId, LadderRequest};
@@ -77,13 +78,15 @@ pub enum Action {
     /// Recall and uncertainty over the current gallery's captions.
     Evaluate,
     Export(ExportRequest),
+    /// Edge of a sample tile in points; one of [`TILE_SIZES`](super::state::settings::TILE_SIZES).
+    SetTileSize(f32),
+    /// Order and filter of the samples, in the grid and the large view alike.
+    OrderSamples(SampleOrder),
     CopyText(String),
     CopyImage(Arc<RgbImage>),
     ShowPane(PaneKind),
     /// A large view of a tile; `None` closes it.
     Enlarge(Option<Item>),
-    /// Edge of a sample tile in points.
-    SetTileSize(f32),
     /// Brings back the query that was deleted last.
     Undelete,
     EditSettings(Box<Settings>),

@@ -16,7 +16,10 @@ pub enum Answer {
     Exported(PathBuf),
     /// Nothing to tell: an autosave.
     Quiet,
-    Failed { title: String, detail: String },
+    Failed {
+        title: String,
+        detail: String,
+    },
 }
 
 /// The worker.

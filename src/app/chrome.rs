@@ -377,7 +377,7 @@ fn uncertainty_line(state: &State) -> Option<String> {
     let result = state.entry()?.result.as_ref()?;
     let mut text = format!("u {}", short_number(result.distribution.mean_total()));
     if let Some(reference) = &result.reference {
-        text += &format!(" · more uncertain than {:.0} %", 100.0 * reference.share_below);
+        text += &format!(" · more uncertain than {}", reference.placed());
     }
     Some(text)
 }
@@ -388,9 +388,9 @@ fn uncertainty_tooltip(state: &State) -> String {
     let reference = state.entry().and_then(|entry| entry.result.as_ref()?.reference.as_ref());
     if let Some(reference) = reference {
         text += &format!(
-            "\nMore uncertain than {:.0} % of this gallery's own captions. A comparison, not a \
+            "\nMore uncertain than {} of this gallery's own captions. A comparison, not a \
              probability of being wrong. (By aleatoric variance, n = {}.)",
-            100.0 * reference.share_below,
+            reference.placed(),
             reference.count
         );
     }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::layout::SavedLayout;
 use super::session_file::SavedSession;
 use super::state::settings::Settings;
 use crate::files::{FileError, create_folder, read_bounded, write_atomic};
@@ -73,11 +72,6 @@ impl ConfigStore {
                 None
             }
         }
-    }
-
-    /// The layout that was on screen last.
-    pub fn layout(&self) -> Option<SavedLayout> {
-        self.autosave().map(|session| session.layout)
     }
 
     /// Keeps settings and session, each file whole or not at all.

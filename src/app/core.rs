@@ -10,18 +10,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use image::RgbImage;
 
-use super::action::{Action, BrowseFor};
-use super::command::UiCommand;
+use super::action::BrowseFor;
 use super::export::ExportRequest;
 use super::layout::PaneKind;
 use super::notices::{Notice, Notices, Severity};
 use super::recipe_card::RecipeCard;
 use super::session_file::SavedSession;
+use super::state::State;
 use super::state::history::{DecodeState, Entry, EntryId, TileState};
 use super::state::jobs::{Job, JobKind};
 use super::state::settings::Settings;
 use super::state::undo::{Snapshot, UndoStack};
-use super::state::{State, Study, TrainingState};
 use crate::session::Assets;
 use crate::session::engine::{DecodeRequest, EngineHandle, JobId, Work};
 use crate::session::recipe::{Recipe, RecipeQuery};
@@ -87,29 +86,7 @@ pub struct Core {
 
 impl Core {
     pub fn new(assets: Assets, settings: Settings, engine: EngineHandle) -> Self {
-        let state = State {
-            assets,
-            settings,
-            form: Default::default(),
-            history: Default::default(),
-            current: None,
-            compared: None,
-            selection: Default::default(),
-            jobs: Default::default(),
-            query_failure: None,
-            map: None,
-            traverse: Study::None,
-            noise_grid: Study::None,
-            ladder: Study::None,
-            evaluation: Study::None,
-            training: TrainingState::default(),
-            picked: Vec::new(),
-            enlarged: None,
-            device: None,
-            drawing_on: None,
-            pace: None,
-            preview_cost: None,
-        };
+        let state = State::new(assets, settings);
         Self {
             state,
             notices: Notices::default(),
@@ -168,12 +145,7 @@ impl Core {
     }
 
     /// Shows a notice.
-    pub fn say(
-        &mut self,
-        severity: Severity,
-        title: impl Into<String>,
-        detail: impl Into<String>,
-    ) {
+    pub fn say(&mut self, severity: Severity, title: impl Into<String>, detail: impl Into<String>) {
         self.notices.push(Notice::new(severity, title, detail));
     }
 
@@ -217,8 +189,7 @@ impl Core {
 
     fn restore(&mut self, snapshot: Snapshot) {
         let alive = |id: &EntryId| self.state.history.get(*id).is_some();
-        let (current, compared) =
-            (snapshot.current.filter(alive), snapshot.compared.filter(alive));
+        let (current, compared) = (snapshot.current.filter(alive), snapshot.compared.filter(alive));
         self.state.form = snapshot.form;
         self.state.current = current;
         self.state.compared = compared;

@@ -3,8 +3,33 @@
 use egui::{RichText, Ui, WidgetText};
 use egui_tiles::{Behavior, SimplificationOptions, TabState, TileId, Tiles, UiResponse};
 
+use super::action::Action;
+use super::export::{ExportFormat, ExportRequest};
+use super::icons;
 use super::layout::PaneKind;
 use super::panes::{Cx, Panes};
+
+/// Formats of a pane's figure and of the data behind it.
+const FORMATS: [(&str, ExportFormat); 5] = [
+    ("Figure as PNG\u{2026}", ExportFormat::Png),
+    ("Figure as SVG\u{2026}", ExportFormat::Svg),
+    ("Data as CSV\u{2026}", ExportFormat::Csv),
+    ("Data as Parquet\u{2026}", ExportFormat::Parquet),
+    ("Data as NPZ\u{2026}", ExportFormat::Npz),
+];
+
+/// What a pane shows, as a figure or as the data behind it.
+fn export_menu(ui: &mut Ui, cx: &mut Cx<'_>, pane: PaneKind) {
+    let menu = ui.menu_button(icons::EXPORT, |ui| {
+        for (text, format) in FORMATS {
+            if ui.button(text).clicked() {
+                cx.send(Action::Export(ExportRequest::Pane { pane, format }));
+                ui.close();
+            }
+        }
+    });
+    menu.response.on_hover_text(format!("Export {}", pane.title()));
+}
 
 /// Shows panes inside the tree.
 pub struct Docking<'a, 'b> {
@@ -78,6 +103,21 @@ impl Behavior<PaneKind> for Docking<'_, '_> {
         state: &TabState,
     ) -> egui::Color32 {
         if state.active { self.cx.theme.strong } else { self.cx.theme.muted }
+    }
+
+    fn top_bar_right_ui(
+        &mut self,
+        tiles: &Tiles<PaneKind>,
+        ui: &mut Ui,
+        _tile: TileId,
+        tabs: &egui_tiles::Tabs,
+        _scroll: &mut f32,
+    ) {
+        let active = tabs.active.and_then(|tile| tiles.get(tile));
+        let Some(egui_tiles::Tile::Pane(pane)) = active else { return };
+        if *pane != PaneKind::Query {
+            export_menu(ui, self.cx, *pane);
+        }
     }
 
     fn simplification_options(&self) -> SimplificationOptions {

@@ -50,7 +50,7 @@ enum Content {
     Sheet(Arc<QueryResult>),
     Folder(Arc<QueryResult>),
     Tile(Arc<Tile>),
-    Figure { figure: OwnedFigure, format: ExportFormat },
+    Figure { figure: Box<OwnedFigure>, format: ExportFormat },
 }
 
 /// A figure that owns what it shows.
@@ -260,7 +260,7 @@ fn figure_plan(
     };
     let stem = about.map_or(name.to_owned(), |about| format!("{about}-{name}"));
     let suggested = format!("{stem}.{}", filter.extensions[0]);
-    let content = Content::Figure { figure, format };
+    let content = Content::Figure { figure: Box::new(figure), format };
     Ok(ExportPlan { suggested, place: Place::File(filter), content })
 }
 

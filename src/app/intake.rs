@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::session_file::SavedSession;
-use crate::encoder::Modality;
 use crate::adapter::AdapterHeader;
+use crate::encoder::Modality;
 use crate::export::folder::slug;
 use crate::export::metadata::{SheetError, write_png};
 use crate::export::replay::SheetMetadata;
@@ -32,7 +32,10 @@ pub enum Intake {
     Gallery(PathBuf),
     /// A folder with `clip/`, `adapters/` and so on.
     Bundle(PathBuf),
-    Adapter { path: PathBuf, reads: Modality },
+    Adapter {
+        path: PathBuf,
+        reads: Modality,
+    },
     Encoder(PathBuf),
     Decoder(PathBuf),
 }

@@ -100,7 +100,7 @@ pub fn default_tree(width: f32) -> Tree<PaneKind> {
             );
             let uncertainty = tabs(&mut tiles, &[PaneKind::Uncertainty]);
             let right = column(&mut tiles, &[(top, 0.5), (uncertainty, 0.5)]);
-            (right, 0.215, 0.355)
+            (right, 0.205, 0.345)
         };
         row(
             &mut tiles,

@@ -171,40 +171,46 @@ impl RecipeCard {
             ui.set_width((screen.x - 64.0).min(620.0));
             ui.heading("A recipe");
             ui.label(
-                RichText::new(format!("Written by Haze {}. Nothing is changed yet.", self.recipe.haze))
-                    .color(cx.theme.muted),
+                RichText::new(format!(
+                    "Written by Haze {}. Nothing is changed yet.",
+                    self.recipe.haze
+                ))
+                .color(cx.theme.muted),
             );
             ui.add_space(8.0);
             egui::ScrollArea::vertical().max_height((screen.y - 200.0).min(440.0)).show(ui, |ui| {
-                egui::Grid::new("recipe fields").num_columns(3).spacing([16.0, 4.0]).show(ui, |ui| {
-                    ui.label(RichText::new("Take over").color(cx.theme.muted));
-                    ui.label(RichText::new("In the recipe").color(cx.theme.muted));
-                    ui.label(RichText::new("Now").color(cx.theme.muted));
-                    ui.end_row();
-                    for field in Field::ALL {
-                        let theirs = field.value(&self.recipe);
-                        let ours = now.as_ref().map(|recipe| field.value(recipe));
-                        let differs = ours.as_ref() != Some(&theirs);
-                        let mut on = self.ticked.contains(&field);
-                        if ui.checkbox(&mut on, field.name()).changed() {
-                            if on {
-                                self.ticked.insert(field);
-                            } else {
-                                self.ticked.remove(&field);
-                            }
-                        }
-                        let text = super::widgets::shorten(&theirs, 40);
-                        let mut shown = RichText::new(text);
-                        if differs {
-                            shown = shown.color(cx.theme.accent).strong();
-                        }
-                        ui.label(shown).on_hover_text(theirs);
-                        let ours = ours.unwrap_or_else(|| "-".to_owned());
-                        let text = super::widgets::shorten(&ours, 40);
-                        ui.label(RichText::new(text).color(cx.theme.muted)).on_hover_text(ours);
+                egui::Grid::new("recipe fields").num_columns(3).spacing([16.0, 4.0]).show(
+                    ui,
+                    |ui| {
+                        ui.label(RichText::new("Take over").color(cx.theme.muted));
+                        ui.label(RichText::new("In the recipe").color(cx.theme.muted));
+                        ui.label(RichText::new("Now").color(cx.theme.muted));
                         ui.end_row();
-                    }
-                });
+                        for field in Field::ALL {
+                            let theirs = field.value(&self.recipe);
+                            let ours = now.as_ref().map(|recipe| field.value(recipe));
+                            let differs = ours.as_ref() != Some(&theirs);
+                            let mut on = self.ticked.contains(&field);
+                            if ui.checkbox(&mut on, field.name()).changed() {
+                                if on {
+                                    self.ticked.insert(field);
+                                } else {
+                                    self.ticked.remove(&field);
+                                }
+                            }
+                            let text = super::widgets::shorten(&theirs, 40);
+                            let mut shown = RichText::new(text);
+                            if differs {
+                                shown = shown.color(cx.theme.accent).strong();
+                            }
+                            ui.label(shown).on_hover_text(theirs);
+                            let ours = ours.unwrap_or_else(|| "-".to_owned());
+                            let text = super::widgets::shorten(&ours, 40);
+                            ui.label(RichText::new(text).color(cx.theme.muted)).on_hover_text(ours);
+                            ui.end_row();
+                        }
+                    },
+                );
             });
             ui.add_space(8.0);
             ui.horizontal_wrapped(|ui| {

@@ -92,10 +92,8 @@ impl SavedSession {
     /// When the file is missing, too large, no session, of another version or damaged.
     pub fn load(path: &Path) -> Result<Self, SessionFileError> {
         let bytes = read_bounded(path, FILE_LIMIT, "a session file")?;
-        let not_a_session = |reason: String| SessionFileError::NotASession {
-            path: path.to_owned(),
-            reason,
-        };
+        let not_a_session =
+            |reason: String| SessionFileError::NotASession { path: path.to_owned(), reason };
         let json: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| not_a_session(e.to_string()))?;
         let found = json
@@ -157,7 +155,8 @@ mod tests {
         let path = folder.path().join("s.json");
         session().save(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replacen("\"haze_session\": 1", "\"haze_session\": 9", 1)).unwrap();
+        std::fs::write(&path, text.replacen("\"haze_session\": 1", "\"haze_session\": 9", 1))
+            .unwrap();
         let error = SavedSession::load(&path).unwrap_err();
         assert!(matches!(error, SessionFileError::Version { found: 9, .. }), "{error}");
         std::fs::write(&path, &text[..text.len() / 2]).unwrap();

@@ -106,12 +106,17 @@ fn lines(ui: &mut Ui, cx: &mut Cx<'_>, settings: &mut Settings, wanted: &str) {
     }) {
         settings.reduce_motion = usual.reduce_motion;
     }
-    if line(ui, "Colour map", "Of densities; all are uniform and safe for colour blindness", &mut |ui| {
-        let map = &mut settings.colour_map;
-        ui.selectable_value(map, ColourMap::Grey, "Grey");
-        ui.selectable_value(map, ColourMap::Cividis, "Cividis");
-        ui.selectable_value(map, ColourMap::Viridis, "Viridis").changed()
-    }) {
+    if line(
+        ui,
+        "Colour map",
+        "Of densities; all are uniform and safe for colour blindness",
+        &mut |ui| {
+            let map = &mut settings.colour_map;
+            ui.selectable_value(map, ColourMap::Grey, "Grey");
+            ui.selectable_value(map, ColourMap::Cividis, "Cividis");
+            ui.selectable_value(map, ColourMap::Viridis, "Viridis").changed()
+        },
+    ) {
         settings.colour_map = usual.colour_map;
     }
     if line(ui, "Decode automatically", "After every query, without Ctrl+Enter", &mut |ui| {
@@ -129,19 +134,24 @@ fn lines(ui: &mut Ui, cx: &mut Cx<'_>, settings: &mut Settings, wanted: &str) {
     }) {
         settings.previews = usual.previews;
     }
-    if line(ui, "Device", "Where models run; takes effect with a restart of the engine", &mut |ui| {
-        egui::ComboBox::from_id_salt("device")
-            .selected_text(settings.device.clone())
-            .show_ui(ui, |ui| {
-                for choice in DeviceChoice::ALL {
-                    let name = choice.to_string();
-                    ui.selectable_value(&mut settings.device, name.clone(), name);
-                }
-            })
-            .response
-            .on_hover_text("Device")
-            .changed()
-    }) {
+    if line(
+        ui,
+        "Device",
+        "Where models run; takes effect with a restart of the engine",
+        &mut |ui| {
+            egui::ComboBox::from_id_salt("device")
+                .selected_text(settings.device.clone())
+                .show_ui(ui, |ui| {
+                    for choice in DeviceChoice::ALL {
+                        let name = choice.to_string();
+                        ui.selectable_value(&mut settings.device, name.clone(), name);
+                    }
+                })
+                .response
+                .on_hover_text("Device")
+                .changed()
+        },
+    ) {
         settings.device = usual.device;
     }
     if settings.device != cx.state.settings.device || wanted.contains("engine") {

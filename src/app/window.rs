@@ -147,8 +147,7 @@ impl HazeApp {
             },
             false => (None, None),
         };
-        let (mut settings, damaged) =
-            store.as_ref().map(ConfigStore::settings).unwrap_or_default();
+        let (mut settings, damaged) = store.as_ref().map(ConfigStore::settings).unwrap_or_default();
         if let Some(device) = options.device {
             settings.device = device.to_string();
         }
@@ -387,9 +386,7 @@ impl HazeApp {
                 let work = plan.to(first);
                 self.background.run(move || match work() {
                     Ok(path) => Answer::Exported(path),
-                    Err(detail) => {
-                        Answer::Failed { title: "The export failed".to_owned(), detail }
-                    }
+                    Err(detail) => Answer::Failed { title: "The export failed".to_owned(), detail },
                 });
             }
             Asked::SaveSession => {
@@ -481,7 +478,11 @@ impl HazeApp {
                         command,
                         UiCommand::Undo | UiCommand::Redo | UiCommand::SelectAll | UiCommand::Paste
                     );
-                if (typing && of_text) || (plain && ui.ctx().memory(|m| m.focused().is_some()) && is_widget_key(key.logical_key)) {
+                if (typing && of_text)
+                    || (plain
+                        && ui.ctx().memory(|m| m.focused().is_some())
+                        && is_widget_key(key.logical_key))
+                {
                     continue;
                 }
                 if ui.input_mut(|input| input.consume_shortcut(&key)) {
@@ -527,8 +528,7 @@ impl HazeApp {
             Event::PasteImage(image) => {
                 let pixels = image.pixels.iter().flat_map(|p| [p.r(), p.g(), p.b()]).collect();
                 let [width, height] = image.size;
-                if let Some(image) =
-                    image::RgbImage::from_raw(width as u32, height as u32, pixels)
+                if let Some(image) = image::RgbImage::from_raw(width as u32, height as u32, pixels)
                 {
                     let name = "pasted image".to_owned();
                     self.actions.push(Action::QueryPixels { image: Arc::new(image), name });

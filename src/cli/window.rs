@@ -13,7 +13,11 @@ use crate::session::Assets;
 ///
 /// # Errors
 /// When there are no assets, no display or no graphics adapter, or the window fails.
-pub fn open(options: &GlobalOptions, query: Option<&str>, screenshot: Option<&Path>) -> anyhow::Result<Exit> {
+pub fn open(
+    options: &GlobalOptions,
+    query: Option<&str>,
+    screenshot: Option<&Path>,
+) -> anyhow::Result<Exit> {
     let app = AppOptions {
         // What was not asked for is left to the window's settings.
         device: Some(options.device).filter(|device| *device != DeviceChoice::Auto),

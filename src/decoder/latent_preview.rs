@@ -169,8 +169,7 @@ mod tests {
     #[test]
     fn a_preview_has_four_pixels_to_a_latent_and_the_colour_of_its_weights() {
         let device = crate::model::device::ComputeDevice::cpu().device;
-        let preview =
-            LatentPreview { weights: vec![1.0, 0.0, 0.0, 0.0, 0.0, -1.0], channels: 1 };
+        let preview = LatentPreview { weights: vec![1.0, 0.0, 0.0, 0.0, 0.0, -1.0], channels: 1 };
         let latents = Tensor::<4>::ones([2, 1, 2, 3], &device);
         let images = preview.images(latents);
         assert_eq!(images.len(), 2);

@@ -5,9 +5,9 @@
 mod cpu;
 mod diffusers_config;
 mod error;
+mod latent_preview;
 mod layers;
 pub mod model_error;
-mod latent_preview;
 mod noise;
 pub mod noising;
 pub mod pipeline;

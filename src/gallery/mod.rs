@@ -11,6 +11,7 @@
 //! ```
 
 mod build;
+mod caption_index;
 mod dataset;
 mod dot;
 mod error;
@@ -26,6 +27,7 @@ mod store;
 mod store_writer;
 
 pub use build::{BuildOptions, BuildReport, SkippedImage, build_index};
+pub use caption_index::{CaptionIndex, same_caption};
 pub use dataset::{Caption, Dataset, DatasetItem};
 pub use error::GalleryError;
 pub use metadata::ItemMetadata;

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{ExactSearch, GalleryError, Hit};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{ExactSearch, GalleryError, Hit, Placement};
 
 /// Two-sided 95 % quantile of the normal distribution, for Wilson intervals.
 const Z_95: f64 = 1.959_963_984_540_054;
@@ -10,8 +13,8 @@ const Z_95: f64 = 1.959_963_984_540_054;
 /// Share of samples whose best matches [`RankDistribution::covering_set`] holds.
 const COVERAGE_PERCENT: usize = 90;
 
-/// Items that are compared with each other.
-pub const ABOVE_ITEMS: usize = 64;
+/// Items that are compared with each other at most, see [`RankDistribution::above`].
+const COMPARED_ITEMS: usize = 64;
 
 /// Which items are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +24,12 @@ pub struct RankOptions {
     pub top_k: usize,
     /// Items to list besides, such as the true matches.
     pub also: Vec<usize>,
+    /// Number of samples, from the first, whose own best items are kept.
+    pub own_hits: usize,
 }
 
-/// A share of samples with its Monte-Carlo uncertainty.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+/// Bounds of a share of samples, 0 to 1, given that samples are finitely many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
@@ -39,16 +44,20 @@ pub struct ItemRanks {
     pub rank_of_mean: usize,
     /// Cosine with the mean embedding.
     pub score_of_mean: f64,
+    /// Number of samples whose best match this item is.
+    pub top1_count: usize,
     /// Share of samples whose best match this item is.
     pub p_top1: f64,
     /// 95 % Wilson interval of [`ItemRanks::p_top1`] as an estimate from finitely many samples.
     pub p_top1_interval: Interval,
+    /// Number of samples that rank this item k-th or better.
+    pub top_k_count: usize,
     /// Share of samples that rank this item k-th or better.
     pub p_top_k: f64,
     /// 95 % Wilson interval of [`ItemRanks::p_top_k`].
     pub p_top_k_interval: Interval,
-    /// Quantiles of the rank over samples at 5, 25, 50, 75 and 95 %: the smallest rank that at least
-    /// that share of samples does not exceed (the inverse of the empirical distribution
+    /// Quantiles of the rank over samples at 5, 25, 50, 75 and 95 %: the smallest rank that at
+    /// least that share of samples does not exceed (the inverse of the empirical distribution
     /// function), so always a rank that some sample gave.
     pub rank_q05: usize,
     pub rank_q25: usize,
@@ -68,10 +77,10 @@ pub struct RankDistribution {
     pub items: Vec<ItemRanks>,
     /// The best match of each sample, `[S]`.
     pub best: Vec<Hit>,
-    /// The best items of each sample, `[S][top_k]` or fewer, best first.
-    pub hits: Vec<Vec<Hit>>,
-    /// `[n][n]` over the first n of `items`, at most [`ABOVE_ITEMS`]: share of samples in which
-    /// item i ranks above item j; 0 on the diagonal.
+    /// The first [`RankOptions::own_hits`] samples' own `top_k` best items, best first.
+    pub own_hits: Vec<Vec<Hit>>,
+    /// `[n][n]` over the first n of `items`, at most 64: share of samples in which item i ranks
+    /// before item j; 0 on the diagonal.
     pub above: Vec<Vec<f32>>,
     /// Number of samples S.
     pub samples: usize,
@@ -106,26 +115,29 @@ impl RankDistribution {
         let top_k = options.top_k.max(1);
         let mean = [mean.to_vec()];
         let top_of_mean = search.search(&mean, top_k)?.swap_remove(0);
-        let top_of_samples = search.search(samples, top_k)?;
+        let mut top_of_samples = search.search(samples, top_k)?;
         let ids = listed(&top_of_mean, &top_of_samples, top_k, &options.also);
         let of_mean = search.ranks_of(&mean, &ids)?.swap_remove(0);
         let of_samples = search.ranks_of(samples, &ids)?;
 
-        let mut items: Vec<_> = ids
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|&i| of_mean[i].rank);
+        let items: Vec<_> = order
             .iter()
-            .enumerate()
-            .map(|(i, &id)| {
+            .map(|&i| {
                 let mut ranks: Vec<_> = of_samples.iter().map(|sample| sample[i].rank).collect();
                 let scores: Vec<_> = of_samples.iter().map(|sample| sample[i].score).collect();
                 ranks.sort_unstable();
                 let within = |k| ranks.partition_point(|&rank| rank <= k);
                 let (score_mean, score_sd) = mean_and_sd(&scores);
                 ItemRanks {
-                    id,
+                    id: ids[i],
                     rank_of_mean: of_mean[i].rank,
                     score_of_mean: of_mean[i].score,
+                    top1_count: within(1),
                     p_top1: within(1) as f64 / samples.len() as f64,
                     p_top1_interval: wilson(within(1), samples.len()),
+                    top_k_count: within(top_k),
                     p_top_k: within(top_k) as f64 / samples.len() as f64,
                     p_top_k_interval: wilson(within(top_k), samples.len()),
                     rank_q05: ranks[quantile_index(5, ranks.len())],
@@ -138,31 +150,22 @@ impl RankDistribution {
                 }
             })
             .collect();
-        items.sort_by_key(|item| item.rank_of_mean);
-        let column: HashMap<usize, usize> = ids.iter().copied().zip(0..).collect();
-        let compared: Vec<usize> =
-            items.iter().take(ABOVE_ITEMS).map(|item| column[&item.id]).collect();
-        let above = compared
-            .iter()
-            .map(|&i| {
-                let share = |&j: &usize| {
-                    let above = of_samples.iter().filter(|s| s[i].rank < s[j].rank).count();
-                    above as f32 / samples.len() as f32
-                };
-                compared.iter().map(share).collect()
-            })
-            .collect();
         let winners = count_top1(&top_of_samples);
+        let best = top_of_samples.iter().filter_map(|hits| hits.first().copied()).collect();
+        order.truncate(COMPARED_ITEMS);
         Ok(Self {
             items,
-            best: top_of_samples.iter().filter_map(|hits| hits.first().copied()).collect(),
-            above,
+            best,
+            above: above(&of_samples, &order),
+            own_hits: {
+                top_of_samples.truncate(options.own_hits);
+                top_of_samples
+            },
             samples: samples.len(),
             top_k,
             covering_set: covering_set(&winners, samples.len()),
             distinct_top1: winners.len(),
             top1_entropy: entropy(&winners, samples.len()),
-            hits: top_of_samples,
         })
     }
 
@@ -194,6 +197,15 @@ fn listed(
     let mut seen = std::collections::HashSet::new();
     ids.retain(|&id| seen.insert(id));
     ids
+}
+
+/// Share of samples that rank item `order[i]` before item `order[j]`: `[i][j]`.
+fn above(of_samples: &[Vec<Placement>], order: &[usize]) -> Vec<Vec<f32>> {
+    let share = |i: usize, j: usize| {
+        let before = of_samples.iter().filter(|ranks| ranks[i].rank < ranks[j].rank).count();
+        (before as f64 / of_samples.len() as f64) as f32
+    };
+    order.par_iter().map(|&i| order.iter().map(|&j| share(i, j)).collect()).collect()
 }
 
 /// How often each item is the best match, most frequent first.
@@ -274,28 +286,7 @@ mod tests {
     }
 
     fn options(top_k: usize) -> RankOptions {
-        RankOptions { top_k, also: Vec::new() }
-    }
-
-    #[test]
-    fn of_two_items_one_is_above_the_other_in_every_sample() {
-        let search = circle(&[0.0, 40.0, 80.0, 200.0]);
-        let samples: Vec<_> = (0..50).map(|i| at(f64::from(i) * 2.0)).collect();
-        let found = RankDistribution::new(&search, &at(45.0), &samples, &options(4)).unwrap();
-        let n = found.items.len();
-        for i in 0..n {
-            assert_eq!(found.above[i][i], 0.0);
-            for j in 0..n {
-                let sum = found.above[i][j] + found.above[j][i];
-                assert!(i == j || (sum - 1.0).abs() < 1e-6);
-            }
-            let ranks = &found.items[i];
-            assert!(ranks.rank_q05 <= ranks.rank_q25 && ranks.rank_q25 <= ranks.rank_median);
-            assert!(ranks.rank_median <= ranks.rank_q75 && ranks.rank_q75 <= ranks.rank_q95);
-        }
-        for (hits, sample) in found.hits.iter().zip(&samples) {
-            assert_eq!(*hits, search.search(std::slice::from_ref(sample), 4).unwrap()[0]);
-        }
+        RankOptions { top_k, also: Vec::new(), own_hits: 0 }
     }
 
     #[test]
@@ -313,6 +304,10 @@ mod tests {
         let second = &ranks.items[1];
         assert_eq!((second.p_top1, second.p_top_k), (0.2, 0.9));
         assert_eq!((second.rank_q05, second.rank_median, second.rank_q95), (1, 2, 3));
+        assert_eq!((second.rank_q25, second.rank_q75), (2, 2));
+        assert_eq!((second.top1_count, second.top_k_count), (2, 9));
+        // Item 1 stands before item 0 at 12 and at 80 degrees, before item 2 at 1 and at 12.
+        assert_eq!((ranks.above[1][0], ranks.above[1][2]), (0.3, 0.9));
         let cosines = [(7.0, 9f64), (2.0, 2.0), (1.0, 70.0)];
         let mean = cosines.map(|(n, d)| n * d.to_radians().cos()).iter().sum::<f64>() / 10.0;
         let variance =
@@ -332,7 +327,7 @@ mod tests {
         let angles: Vec<f64> = (0..60).map(f64::from).collect();
         let search = circle(&angles);
         let samples: Vec<_> = [30.0, 30.2, 50.0, 50.0, 50.2].map(at).into();
-        let also = RankOptions { top_k: 1, also: vec![7, 50] };
+        let also = RankOptions { top_k: 1, also: vec![7, 50], own_hits: 0 };
         let ranks = RankDistribution::new(&search, &at(10.0), &samples, &also).unwrap();
         let ids: Vec<_> = ranks.items.iter().map(|item| item.id).collect();
         assert_eq!(ids, [10, 7, 50]);
@@ -357,8 +352,40 @@ mod tests {
         for item in &ranks.items {
             assert!(item.p_top1_interval.low <= item.p_top1);
             assert!(item.p_top1_interval.high >= item.p_top1);
-            assert!(item.rank_q05 <= item.rank_median && item.rank_median <= item.rank_q95);
+            let ranks = [item.rank_q05, item.rank_q25, item.rank_median, item.rank_q75];
+            assert!(ranks.is_sorted() && item.rank_q75 <= item.rank_q95);
         }
+        for (i, row) in ranks.above.iter().enumerate() {
+            assert_eq!(row[i], 0.0);
+            for j in (0..row.len()).filter(|&j| j != i) {
+                assert!((row[j] + ranks.above[j][i] - 1.0).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn the_hits_kept_for_a_sample_are_those_of_a_search_with_it() {
+        let dim = 5;
+        let numbers = |index, n| standard_normal(9, Stream::EmbeddingSamples, index, n * dim);
+        let rows = EmbeddingRows::from_values(numbers(0, 200), dim).unwrap();
+        let search = ExactSearch::new(rows).unwrap();
+        let samples: Vec<_> = numbers(1, 12).chunks(dim).map(<[f32]>::to_vec).collect();
+        let options = RankOptions { own_hits: 4, ..options(7) };
+        let ranks = RankDistribution::new(&search, &samples[0], &samples, &options).unwrap();
+        assert_eq!(ranks.own_hits.len(), 4);
+        for (sample, hits) in samples.iter().zip(&ranks.own_hits) {
+            let alone = search.search(std::slice::from_ref(sample), 7).unwrap();
+            assert_eq!(*hits, alone[0]);
+        }
+        assert!(ranks.above.len() <= COMPARED_ITEMS);
+    }
+
+    #[test]
+    fn equal_rows_are_ordered_by_the_lower_one_in_every_sample() {
+        let search = circle(&[30.0, 30.0, 90.0]);
+        let samples: Vec<_> = [10.0, 20.0, 40.0].map(at).into();
+        let ranks = RankDistribution::new(&search, &at(30.0), &samples, &options(3)).unwrap();
+        assert_eq!((ranks.above[0][1], ranks.above[1][0]), (1.0, 0.0));
     }
 
     #[test]

@@ -1,27 +1,30 @@
 //! Opening a gallery, indexing it first where there is no index yet, and ranking it by draws.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::assets::Assets;
 use super::draws::Draws;
 use super::error::SessionError;
 use super::event::Event;
 use super::projection::GalleryMap;
-use super::recipe::{ModelRef, RecipeQuery};
+use super::recipe::{ModelRef, Recipe, RecipeQuery};
 use super::result::{ItemName, Nearest, RankedItem, Retrieved};
 use super::{Job, cache, fingerprint};
 use crate::encoder::{ClipEncoder, Embedding, EncoderError};
 use crate::gallery::{
-    BuildOptions, BuildReport, Dataset, EmbeddingStore, ExactSearch, GalleryError, Hit,
-    ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index,
+    BuildOptions, BuildReport, CaptionIndex, Dataset, EmbeddingStore, ExactSearch, GalleryError,
+    Hit, ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index, same_caption,
 };
 use crate::query::{AlphaPolicy, QueryError, read_image};
 
 /// Images embedded at a time while indexing.
 const INDEX_BATCH: usize = 32;
+/// Cosine from which on an item is taken for the query image itself: float16 rows round a unit
+/// vector by less.
+const SAME_IMAGE_COSINE: f64 = 0.99999;
 
 /// A gallery that can be searched.
 pub struct Gallery {
@@ -34,7 +37,8 @@ pub struct Gallery {
     pub store: EmbeddingStore,
     search: ExactSearch,
     map: Mutex<Option<Arc<GalleryMap>>>,
-    captions: Mutex<Option<HashMap<u64, Vec<usize>>>>,
+    /// `None` where the store has no captions.
+    captions: OnceLock<Option<CaptionIndex>>,
     /// Holds an index for which there was no other place than a temporary one.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -88,74 +92,136 @@ impl Gallery {
             store,
             search,
             map: Mutex::default(),
-            captions: Mutex::default(),
+            captions: OnceLock::new(),
             _temporary: temporary,
         })
     }
 
-    /// Ranks all items by the mean, and by every draw. `numbers` are k, and how many of the draws
-    /// are samples whose own ranking is kept.
+    /// Ranks all items by the mean, and by every draw. Of `recipe` the query, the number of decoded
+    /// samples and k are read; `query` is the query's frozen embedding.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub fn rank(
         &self,
-        query: &RecipeQuery,
-        embedding: &Embedding,
+        recipe: &Recipe,
+        query: &Embedding,
         mean: &[f32],
         draws: &Draws,
-        numbers: (usize, usize),
     ) -> Result<Found, SessionError> {
-        let (top_k, samples) = numbers;
-        let options = RankOptions { top_k, also: Vec::new() };
+        let top_k = recipe.retrieval.top_k;
+        let relevant = self.relevant(&recipe.query, query, top_k)?;
+        let options =
+            RankOptions { top_k, also: relevant.clone(), own_hits: recipe.sampling.samples };
         let ranks = RankDistribution::new(&self.search, mean, &draws.values, &options)?;
         let ids: Vec<usize> = ranks.items.iter().map(|item| item.id).collect();
-        let frozen = self.search.ranks_of(std::slice::from_ref(&embedding.values), &ids)?;
+        let frozen = self.search.ranks_of(std::slice::from_ref(&query.values), &ids)?;
         let frozen = frozen.into_iter().flatten().map(|placement| placement.rank);
-        let metadata = self.store.metadata(&ids)?;
-        let sample_hits: Vec<Vec<Hit>> = ranks.hits.iter().take(samples).cloned().collect();
-        let mut mentioned: Vec<usize> = ids.clone();
-        mentioned.extend(sample_hits.iter().flatten().chain(&ranks.best).map(|hit| hit.id));
-        let names = self.names(mentioned)?;
-        let relevant = self.relevant(query, embedding)?;
-        let count = |share: f64| (share * ranks.samples as f64).round() as usize;
-        let items = ranks.items.iter().zip(&metadata).zip(frozen).map(|((ranks, item), frozen)| {
+
+        let hits = ranks.own_hits.iter().flatten().chain(&ranks.best).map(|hit| hit.id);
+        let mentioned: BTreeSet<usize> = ids.iter().copied().chain(hits).collect();
+        let mentioned: Vec<usize> = mentioned.into_iter().collect();
+        let metadata = self.store.metadata(&mentioned)?;
+        let known: BTreeMap<usize, &ItemMetadata> =
+            mentioned.iter().copied().zip(&metadata).collect();
+        let names: BTreeMap<usize, ItemName> =
+            known.iter().map(|(&row, item)| (row, self.name(item, row))).collect();
+
+        let items = ranks.items.iter().zip(frozen).map(|(ranks, frozen_rank)| {
+            let ItemName { image, image_path, caption } = names[&ranks.id].clone();
             RankedItem {
                 rank: ranks.rank_of_mean,
                 row: ranks.id,
-                image: file_name(item, ranks.id),
-                image_path: self.store.image_file(item),
-                caption: item.captions.first().map(|caption| caption.text.clone()),
+                image,
+                image_path,
+                caption,
                 score: ranks.score_of_mean,
-                frozen_rank: frozen,
-                top_1_count: count(ranks.p_top1),
+                frozen_rank,
+                top_1_count: ranks.top1_count,
                 p_top_1: ranks.p_top1,
-                top_k_count: count(ranks.p_top_k),
+                p_top_1_interval: ranks.p_top1_interval,
+                top_k_count: ranks.top_k_count,
                 p_top_k: ranks.p_top_k,
+                p_top_k_interval: ranks.p_top_k_interval,
                 rank_median: ranks.rank_median,
                 rank_q25: ranks.rank_q25,
                 rank_q75: ranks.rank_q75,
-                relevant: relevant.as_ref().map(|rows| rows.contains(&ranks.id)),
-                p_top_1_interval: ranks.p_top1_interval,
-                p_top_k_interval: ranks.p_top_k_interval,
+                relevant: (!relevant.is_empty()).then(|| {
+                    relevant.contains(&ranks.id) || is_caption_of(&recipe.query, known[&ranks.id])
+                }),
                 rank_low: ranks.rank_q05,
                 rank_high: ranks.rank_q95,
             }
         });
+        let items = items.collect();
+        let nearest = ranks.best.iter().map(|hit| {
+            let ItemName { image, caption, .. } = names[&hit.id].clone();
+            Nearest { row: hit.id, image, caption, score: hit.score }
+        });
+        let nearest = nearest.collect();
         let retrieved = Retrieved {
             gallery_size: self.store.len(),
             draws: ranks.samples,
             top_k: ranks.top_k,
-            items: items.collect(),
+            items,
             distinct_best: ranks.distinct_top1,
             best_match_set: ranks.covering_set.len(),
-            best_match_rows: ranks.covering_set.clone(),
-            sample_hits,
-            above: ranks.above.clone(),
+            best_match_rows: ranks.covering_set,
+            sample_hits: ranks.own_hits,
+            above: ranks.above,
             names,
         };
-        let nearest = nearest(&ranks.best, &retrieved.names);
         Ok(Found { retrieved, nearest })
+    }
+
+    /// Rows that belong to the query, at most `limit`: a caption is the query text, or the row is
+    /// the query image, which is looked for among the `limit` rows closest to the query.
+    fn relevant(
+        &self,
+        query: &RecipeQuery,
+        embedding: &Embedding,
+        limit: usize,
+    ) -> Result<Vec<usize>, SessionError> {
+        match query {
+            RecipeQuery::Text(text) => {
+                let Some(captions) = self.captions()? else { return Ok(Vec::new()) };
+                let candidates: Vec<usize> = captions.candidates(text).take(limit).collect();
+                let metadata = self.store.metadata(&candidates)?;
+                let found = candidates.into_iter().zip(&metadata);
+                Ok(found
+                    .filter(|(_, item)| is_caption_of(query, item))
+                    .map(|(row, _)| row)
+                    .collect())
+            }
+            RecipeQuery::Image { path, .. } => {
+                let nearest = self.search(&embedding.values, limit)?;
+                let rows: Vec<usize> = nearest.iter().map(|hit| hit.id).collect();
+                let metadata = self.store.metadata(&rows)?;
+                let found = nearest.iter().zip(&metadata).filter(|(hit, item)| {
+                    hit.score >= SAME_IMAGE_COSINE
+                        || self.store.image_file(item).is_some_and(|file| same_file(&file, path))
+                });
+                Ok(found.map(|(hit, _)| hit.id).collect())
+            }
+        }
+    }
+
+    /// The index of captions, built when it is first asked for.
+    fn captions(&self) -> Result<Option<&CaptionIndex>, SessionError> {
+        if self.captions.get().is_none() {
+            let index = CaptionIndex::of(&self.store)?;
+            // When two threads come here at once, both have built the same.
+            let _ = self.captions.set(index);
+        }
+        Ok(self.captions.get().and_then(Option::as_ref))
+    }
+
+    fn name(&self, item: &ItemMetadata, row: usize) -> ItemName {
+        ItemName {
+            image: file_name(item, row),
+            image_path: self.store.image_file(item),
+            caption: item.captions.first().map(|caption| caption.text.clone()),
+        }
     }
 
     /// The gallery in two dimensions, computed when it is first wanted.
@@ -193,86 +259,21 @@ impl Gallery {
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, SessionError> {
         Ok(self.search.search(&[query.to_vec()], k)?.swap_remove(0))
     }
+}
 
-    /// What is known of some rows.
-    fn names(&self, mut rows: Vec<usize>) -> Result<BTreeMap<usize, ItemName>, SessionError> {
-        rows.sort_unstable();
-        rows.dedup();
-        let metadata = self.store.metadata(&rows)?;
-        let name = |(row, item): (usize, &ItemMetadata)| {
-            let name = ItemName {
-                image: file_name(item, row),
-                image_path: self.store.image_file(item),
-                caption: item.captions.first().map(|caption| caption.text.clone()),
-            };
-            (row, name)
-        };
-        Ok(rows.into_iter().zip(&metadata).map(name).collect())
-    }
-
-    /// Rows that belong to a query: those with that very caption, or the image itself. `None`
-    /// where the gallery does not say: it has no captions, or the image is not in it.
-    fn relevant(
-        &self,
-        query: &RecipeQuery,
-        embedding: &Embedding,
-    ) -> Result<Option<BTreeSet<usize>>, SessionError> {
-        match query {
-            RecipeQuery::Text(text) => {
-                let mut slot = self.captions.lock().unwrap_or_else(PoisonError::into_inner);
-                let index = match &mut *slot {
-                    Some(index) => index,
-                    none => none.insert(self.caption_index()?),
-                };
-                // A text that is nobody's caption has no known answer.
-                Ok(index.get(&caption_key(text)).map(|rows| rows.iter().copied().collect()))
-            }
-            RecipeQuery::Image { .. } => {
-                let best = self.search(&embedding.values, 1)?;
-                let itself = best.into_iter().find(|hit| hit.score >= SAME_IMAGE);
-                Ok(itself.map(|hit| BTreeSet::from([hit.id])))
-            }
-        }
-    }
-
-    /// Rows by the hash of their captions.
-    fn caption_index(&self) -> Result<HashMap<u64, Vec<usize>>, SessionError> {
-        let mut index: HashMap<u64, Vec<usize>> = HashMap::new();
-        let mut row = 0;
-        self.store.for_each_metadata(|item| {
-            for caption in &item.captions {
-                index.entry(caption_key(&caption.text)).or_default().push(row);
-            }
-            row += 1;
-            Ok(())
-        })?;
-        Ok(index)
+/// Whether the query is a text that equals one of the item's captions.
+fn is_caption_of(query: &RecipeQuery, item: &ItemMetadata) -> bool {
+    match query {
+        RecipeQuery::Text(text) => item.captions.iter().any(|c| same_caption(&c.text, text)),
+        RecipeQuery::Image { .. } => false,
     }
 }
 
-/// Cosine from which an image query is taken for the gallery's own image: rounding of float16
-/// stores stays above it.
-const SAME_IMAGE: f64 = 0.9999;
-
-/// 64 bits of a caption, whatever its case and the space around it. Two captions share them with a
-/// chance of about one in 10^13 even among a million.
-fn caption_key(text: &str) -> u64 {
-    let hash = blake3::hash(text.trim().to_lowercase().as_bytes());
-    u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default())
-}
-
-/// Names the best match of every draw.
-fn nearest(best: &[Hit], names: &BTreeMap<usize, ItemName>) -> Vec<Nearest> {
-    let nearest = |hit: &Hit| {
-        let name = names.get(&hit.id);
-        Nearest {
-            row: hit.id,
-            image: name.map_or_else(|| format!("row {}", hit.id), |name| name.image.clone()),
-            caption: name.and_then(|name| name.caption.clone()),
-            score: hit.score,
-        }
-    };
-    best.iter().map(nearest).collect()
+/// Whether two paths lead to one file. Only files of the same name are looked up on disk.
+fn same_file(a: &Path, b: &Path) -> bool {
+    a == b
+        || a.file_name() == b.file_name()
+            && matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The image's file name, or its row where the gallery has no paths.
@@ -374,4 +375,127 @@ pub fn skipped_text(report: &BuildReport) -> String {
         report.skipped.len(),
         first.join("; ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
+    use crate::encoder::Modality;
+    use crate::gallery::{Caption, DatasetItem, StoreWriter};
+    use crate::session::recipe::{Bridge, Models};
+
+    /// Three rows along the axes, with captions.
+    fn gallery(folder: &Path) -> Gallery {
+        let item = |id: &str, captions: &[&str]| DatasetItem {
+            id: id.to_owned(),
+            image: folder.join(id),
+            captions: captions
+                .iter()
+                .map(|&text| Caption { text: text.to_owned(), level: None })
+                .collect(),
+            split: None,
+            labels: BTreeMap::new(),
+        };
+        let dataset = Dataset {
+            name: "three".to_owned(),
+            source: folder.to_owned(),
+            items: vec![
+                item("a.png", &["a red apple", "a fruit"]),
+                item("b.png", &["a pear", "A Fruit "]),
+                item("c.png", &["a car"]),
+            ],
+        };
+        let source = SourceRef { path: PathBuf::from("clip"), hash: "e".to_owned() };
+        let destination = folder.join("index");
+        let mut writer = StoreWriter::create(&destination, 3, source, &dataset).unwrap();
+        let rows = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+        let items: Vec<&DatasetItem> = dataset.items.iter().collect();
+        writer.push(&items, &rows.each_ref().map(|row| &row[..])).unwrap();
+        writer.finish().unwrap();
+        let store = EmbeddingStore::open(&destination).unwrap();
+        Gallery {
+            path: PathBuf::from("three"),
+            hash: "h".to_owned(),
+            encoder_hash: "e".to_owned(),
+            search: ExactSearch::new(store.image_rows().clone()).unwrap(),
+            store,
+            map: Mutex::default(),
+            captions: OnceLock::new(),
+            _temporary: None,
+        }
+    }
+
+    fn ranked(gallery: &Gallery, query: RecipeQuery, embedding: [f32; 3]) -> Found {
+        let models = Models {
+            encoder: ModelRef::new("clip"),
+            adapter: ModelRef::new("adapter"),
+            bridge: Bridge::None,
+            bridge_model: None,
+            decoder: None,
+            gallery: None,
+        };
+        let mut recipe = Recipe::new(query, models);
+        recipe.sampling.samples = 3;
+        recipe.sampling.draws = 40;
+        recipe.retrieval.top_k = 1;
+        let dimension = |&mu: &f32| GeneralizedGaussian::new(f64::from(mu), 0.4, 2.0).unwrap();
+        let dimensions = embedding.iter().map(dimension).collect();
+        let distribution = EmbeddingDistribution::new(dimensions, vec![0.0; 3]).unwrap();
+        let draws = Draws::new(&distribution, &recipe.sampling).unwrap();
+        let query = Embedding { values: embedding.to_vec(), modality: Modality::Text };
+        gallery.rank(&recipe, &query, &distribution.mean(), &draws).unwrap()
+    }
+
+    fn relevance(found: &Found) -> BTreeMap<usize, Option<bool>> {
+        found.retrieved.items.iter().map(|item| (item.row, item.relevant)).collect()
+    }
+
+    #[test]
+    fn an_item_is_relevant_where_one_of_its_captions_is_the_query_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = gallery(folder.path());
+        let text = |text: &str| RecipeQuery::Text(text.to_owned());
+        let apple = relevance(&ranked(&gallery, text(" A red APPLE"), [1.0, 0.6, 0.6]));
+        assert!(apple.iter().all(|(&row, &relevant)| relevant == Some(row == 0)), "{apple:?}");
+        // The first row with that caption is listed however far down it ranks; the second one is
+        // known for what it is when it is listed for its rank.
+        let fruit = relevance(&ranked(&gallery, text("a fruit"), [0.0, 1.0, 0.9]));
+        assert_eq!((fruit[&0], fruit[&1]), (Some(true), Some(true)));
+        let unknown = relevance(&ranked(&gallery, text("a boat"), [1.0, 0.6, 0.6]));
+        assert!(unknown.values().all(Option::is_none), "{unknown:?}");
+    }
+
+    #[test]
+    fn an_item_is_relevant_where_it_is_the_query_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = gallery(folder.path());
+        let image = |name: &str| RecipeQuery::image(&folder.path().join(name));
+        let same_pixels = relevance(&ranked(&gallery, image("copy.png"), [0.0, 1.0, 0.0]));
+        assert_eq!(same_pixels[&1], Some(true));
+        let same_path = relevance(&ranked(&gallery, image("c.png"), [0.1, 0.1, 0.9]));
+        assert_eq!(same_path[&2], Some(true));
+        let other = relevance(&ranked(&gallery, image("other.png"), [0.5, 0.5, 0.6]));
+        assert!(other.values().all(Option::is_none), "{other:?}");
+    }
+
+    #[test]
+    fn every_row_that_is_mentioned_has_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = gallery(folder.path());
+        let found = ranked(&gallery, RecipeQuery::Text("a boat".to_owned()), [0.6, 0.6, 0.5]);
+        let retrieved = &found.retrieved;
+        assert_eq!(retrieved.sample_hits.len(), 3);
+        let hits = retrieved.sample_hits.iter().flatten().map(|hit| hit.id);
+        let rows = retrieved.items.iter().map(|item| item.row).chain(hits);
+        for row in rows.chain(found.nearest.iter().map(|nearest| nearest.row)) {
+            assert_eq!(retrieved.names[&row].image, ["a.png", "b.png", "c.png"][row]);
+        }
+        let counted: usize = retrieved.items.iter().map(|item| item.top_1_count).sum();
+        assert!(counted <= retrieved.draws);
+        for item in &retrieved.items {
+            assert!(item.p_top_1_interval.low <= item.p_top_1);
+            assert!(item.p_top_1 <= item.p_top_1_interval.high);
+        }
+    }
 }

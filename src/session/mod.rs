@@ -37,7 +37,6 @@ pub use error::SessionError;
 use crate::adapter::Adapter;
 use crate::adapter::bridge::Bridge;
 use crate::decoder::{DecodeOptions, DecodeProgress};
-use crate::distribution::EmbeddingDistribution;
 use crate::encoder::{ClipEncoder, Embedding, Modality};
 use crate::model::device::ComputeDevice;
 use crate::query::{AlphaPolicy, Query, pixels_hash};
@@ -139,11 +138,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`], as far as it is known beforehand.
-    pub fn plan(
-        &self,
-        recipe: &Recipe,
-        batch_size: Option<usize>,
-    ) -> Result<Plan, SessionError> {
+    pub fn plan(&self, recipe: &Recipe, batch_size: Option<usize>) -> Result<Plan, SessionError> {
         guarded(|| {
             recipe.validate()?;
             let Self { assets, device, loaded } = self;
@@ -236,7 +231,7 @@ impl Session {
                 recipe.models.encoder.path.display()
             )))?;
         }
-        Ok(Route { encoder, adapter, bridge })
+        Ok(Route { encoder, adapter })
     }
 
     fn analyse_stages(
@@ -246,7 +241,7 @@ impl Session {
     ) -> Result<QueryResult, SessionError> {
         let Self { assets, device, loaded } = self;
         let query = read_query(&mut recipe.query)?;
-        let Route { encoder, adapter, .. } = self.route(&mut recipe, job)?;
+        let Route { encoder, adapter } = self.route(&mut recipe, job)?;
 
         job.stage(Stage::Embed)?;
         let query_embedding = embed_query(&encoder, &query)?;
@@ -273,8 +268,7 @@ impl Session {
             let gallery = loaded.gallery(model, &recipe.models.encoder, assets, &encoder, job)?;
             job.stage(Stage::Search)?;
             let mean = distribution.mean();
-            let numbers = (recipe.retrieval.top_k, sampling.samples);
-            let found = gallery.rank(&recipe.query, &query_embedding, &mean, &draws, numbers)?;
+            let found = gallery.rank(&recipe, &query_embedding, &mean, &draws)?;
             job.tell(Event::Retrieved(&found.retrieved))?;
             retrieved = Some(found);
             let variances = Variances::of(&gallery, &encoder, &adapter, &recipe.models, job)?;
@@ -376,11 +370,10 @@ impl Session {
     }
 }
 
-/// The models between a query and its distribution.
+/// The models between a query and its distribution, which fit each other.
 struct Route {
     encoder: Arc<ClipEncoder>,
     adapter: Arc<Adapter>,
-    bridge: Option<Arc<Bridge>>,
 }
 
 /// Decoded embeddings.

@@ -55,6 +55,21 @@ pub struct Reference {
     pub quantiles: Vec<f64>,
 }
 
+impl Reference {
+    /// Where the query stands, as the end of "more uncertain than": a finite number of captions
+    /// proves neither 0 % nor 100 %.
+    pub fn placed(&self) -> String {
+        if self.share_below <= 0.0 {
+            format!("none of {}", self.count)
+        } else if self.share_below >= 1.0 {
+            format!("all {}", self.count)
+        } else {
+            let percent = (100.0 * self.share_below).round().clamp(1.0, 99.0);
+            format!("{percent:.0} %")
+        }
+    }
+}
+
 /// One drawn embedding.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -109,7 +124,8 @@ pub struct Retrieved {
     pub draws: usize,
     /// k of P(in top k).
     pub top_k: usize,
-    /// The mean's best items, then others that are often in the top k; by the mean's ranking.
+    /// The mean's best items, others that are often in the top k, and those that belong to the
+    /// query (at most k of each); by the mean's ranking.
     pub items: Vec<RankedItem>,
     /// Number of different items that are the best match of at least one draw.
     pub distinct_best: usize,
@@ -119,7 +135,8 @@ pub struct Retrieved {
     pub best_match_rows: Vec<usize>,
     /// For each decoded sample its own best items, `top_k` at most, best first.
     pub sample_hits: Vec<Vec<Hit>>,
-    /// `[n][n]` over the first n of `items`: share of draws in which item i scores above item j.
+    /// `[n][n]` over the first n of `items`, at most 64: share of draws in which item i scores above
+    /// item j, ties by the lower row; 0 on the diagonal.
     pub above: Vec<Vec<f32>>,
     /// Names of every row mentioned anywhere in this result.
     pub names: BTreeMap<usize, ItemName>,
@@ -156,7 +173,7 @@ pub struct RankedItem {
     pub top_1_count: usize,
     /// Share of draws that rank this item first.
     pub p_top_1: f64,
-    /// 95 % Wilson interval of `p_top_1`, which comes from finitely many draws.
+    /// 95 % Wilson interval of `p_top_1`, for what finitely many draws leave open.
     pub p_top_1_interval: Interval,
     /// Number of draws that rank this item among the first k.
     pub top_k_count: usize,
@@ -170,7 +187,8 @@ pub struct RankedItem {
     pub rank_q25: usize,
     /// 75 % quantile of its rank over the draws.
     pub rank_q75: usize,
-    /// Whether the gallery says that it belongs to the query; `None` where it does not say.
+    /// Whether it belongs to the query: one of its captions is the query text, or it is the query
+    /// image itself. `None` where no item of the gallery does, so that nothing is known.
     pub relevant: Option<bool>,
     /// 5 % quantile of its rank over the draws.
     pub rank_low: usize,

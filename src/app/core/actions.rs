@@ -86,6 +86,10 @@ impl Core {
             Action::CopyImage(image) => self.effects.push(Effect::CopyImage(image)),
             Action::ShowPane(pane) => self.effects.push(Effect::ShowPane(pane)),
             Action::Enlarge(item) => self.state.enlarged = item,
+            Action::OrderSamples(order) => {
+                self.state.settings.sample_order = order;
+                self.effects.push(Effect::SaveLater);
+            }
             Action::SetTileSize(size) => {
                 self.state.settings.tile_size = size;
                 self.effects.push(Effect::SaveLater);
@@ -120,7 +124,10 @@ impl Core {
 
     fn open_entry(&mut self, id: EntryId) {
         let Some(entry) = self.state.history.get(id) else { return };
-        let form = QueryForm { shuffle_seed: self.state.form.shuffle_seed, ..QueryForm::of(&entry.recipe) };
+        let form = QueryForm {
+            shuffle_seed: self.state.form.shuffle_seed,
+            ..QueryForm::of(&entry.recipe)
+        };
         let recipe = entry.result.is_none().then(|| entry.recipe.clone());
         self.record();
         self.state.form = form;
@@ -284,13 +291,16 @@ impl Core {
                 }
             }
             UiCommand::EnlargeTile => {
-                let first = self.state.selection.iter().find(|item| {
-                    matches!(item, Item::Query | Item::Mean | Item::Sample(_))
-                });
+                let first = self
+                    .state
+                    .selection
+                    .iter()
+                    .find(|item| matches!(item, Item::Query | Item::Mean | Item::Sample(_)));
                 self.state.enlarged = Some(first.unwrap_or(Item::Mean));
             }
             UiCommand::LargerTiles | UiCommand::SmallerTiles => {
-                self.step_tile_size(command == UiCommand::LargerTiles);
+                let size = self.state.settings.next_tile_size(command == UiCommand::LargerTiles);
+                self.apply(Action::SetTileSize(size));
             }
             UiCommand::ClearSelection => self.state.selection.clear(),
             UiCommand::Isolate => {
@@ -366,20 +376,6 @@ impl Core {
         jobs.sort_by_key(|job| job.started.is_none());
         if let Some(id) = jobs.first().map(|job| job.id) {
             self.cancel(id);
-        }
-    }
-
-    fn step_tile_size(&mut self, larger: bool) {
-        const SIZES: [f32; 6] = [64.0, 96.0, 128.0, 192.0, 256.0, 384.0];
-        let now = self.state.settings.tile_size;
-        let next = if larger {
-            SIZES.iter().find(|&&size| size > now)
-        } else {
-            SIZES.iter().rev().find(|&&size| size < now)
-        };
-        if let Some(&size) = next {
-            self.state.settings.tile_size = size;
-            self.effects.push(Effect::SaveLater);
         }
     }
 
@@ -474,10 +470,7 @@ impl Core {
 
     /// Brings a saved session on screen; the tree of panes it was saved with, where it fits this
     /// version. Queries wait as recipes; what was queued waits for a click.
-    pub fn open_session(
-        &mut self,
-        session: SavedSession,
-    ) -> Option<egui_tiles::Tree<PaneKind>> {
+    pub fn open_session(&mut self, session: SavedSession) -> Option<egui_tiles::Tree<PaneKind>> {
         for job in self.state.jobs.iter().map(|job| job.id).collect::<Vec<_>>() {
             self.cancel(job);
         }

@@ -111,7 +111,8 @@ impl Core {
             JobEvent::Evaluated(result) => self.state.evaluation = Study::Done { entry, result },
             JobEvent::Training(event) => {
                 if let TrainingEvent::Batch { epoch, batch, batches_per_epoch, .. } = &event
-                    && let Some(TrainingEvent::Started { epochs, .. }) = &self.state.training.started
+                    && let Some(TrainingEvent::Started { epochs, .. }) =
+                        &self.state.training.started
                 {
                     let (done, total) =
                         ((epoch - 1) * batches_per_epoch + batch, epochs * batches_per_epoch);
@@ -207,9 +208,10 @@ impl Core {
     }
 
     fn note_pace(&mut self, id: JobId, result: &QueryResult) {
-        let seconds = result.timings.iter().find(|time| {
-            time.stage == crate::session::event::Stage::Decode.name()
-        });
+        let seconds = result
+            .timings
+            .iter()
+            .find(|time| time.stage == crate::session::event::Stage::Decode.name());
         let work = (result.samples.len() + 1) * result.recipe.decoding.steps;
         let held = self.state.jobs.get(id).is_some_and(|job| job.paused);
         if let Some(time) = seconds.filter(|_| !held && work > 0) {

@@ -1,11 +1,6 @@
 use std::time::SystemTime;
 
 use super::*;
-use crate::app::state::TrainingState;
-use crate::app::state::form::QueryForm;
-use crate::app::state::history::History;
-use crate::app::state::jobs::Jobs;
-use crate::app::state::selection::Selection;
 use crate::app::state::settings::Settings;
 use crate::export::figures::tests as figures;
 use crate::export::metadata::read_sheet;
@@ -13,26 +8,9 @@ use crate::session::Assets;
 use crate::session::engine::JobId;
 
 fn state() -> State {
-    State {
-        assets: Assets::find(None).unwrap(),
-        settings: Settings::default(),
-        form: QueryForm::default(),
-        history: History::default(),
-        current: None,
-        compared: None,
-        selection: Selection::default(),
-        jobs: Jobs::default(),
-        query_failure: None,
-        map: Some(Arc::new(figures::map())),
-        traverse: Study::None,
-        noise_grid: Study::None,
-        ladder: Study::None,
-        evaluation: Study::None,
-        training: TrainingState::default(),
-        enlarged: None,
-        device: None,
-        drawing_on: None,
-    }
+    let mut state = State::new(Assets::find(None).unwrap(), Settings::default());
+    state.map = Some(Arc::new(figures::map()));
+    state
 }
 
 /// A state that shows `result` with `finished` of its tiles drawn.

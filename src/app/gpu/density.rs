@@ -112,8 +112,7 @@ impl Buffers {
             texture.create_view(&wgpu::TextureViewDescriptor::default())
         };
         let bytes = bytemuck::cast_slice(&padded);
-        let rows =
-            texture("densities", width, height, wgpu::TextureFormat::Rgba32Float, bytes);
+        let rows = texture("densities", width, height, wgpu::TextureFormat::Rgba32Float, bytes);
         let table = super::colour_map::table(plot.colour_map, plot.dark);
         let colours = texture("colours", 256, 1, wgpu::TextureFormat::Rgba8Unorm, &table);
         let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };

@@ -3,6 +3,7 @@
 
 pub mod compare;
 pub mod evaluate;
+mod hover;
 pub mod map;
 pub mod query;
 pub mod retrieval;

@@ -3,6 +3,7 @@
 pub mod form;
 pub mod history;
 pub mod jobs;
+pub mod sample_order;
 pub mod selection;
 pub mod settings;
 pub mod undo;
@@ -94,6 +95,33 @@ pub struct TrainingState {
 }
 
 impl State {
+    /// Nothing asked yet.
+    pub fn new(assets: Assets, settings: Settings) -> Self {
+        Self {
+            assets,
+            settings,
+            form: QueryForm::default(),
+            history: History::default(),
+            current: None,
+            compared: None,
+            selection: Selection::default(),
+            jobs: Jobs::default(),
+            query_failure: None,
+            map: None,
+            traverse: Study::None,
+            noise_grid: Study::None,
+            ladder: Study::None,
+            evaluation: Study::None,
+            training: TrainingState::default(),
+            picked: Vec::new(),
+            enlarged: None,
+            device: None,
+            pace: None,
+            preview_cost: None,
+            drawing_on: None,
+        }
+    }
+
     /// The entry on screen.
     pub fn entry(&self) -> Option<&Entry> {
         self.current.and_then(|id| self.history.get(id))

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sample_order::SampleOrder;
 use crate::model::device::DeviceChoice;
+
+/// Edges of a sample tile in points.
+pub const TILE_SIZES: [f32; 6] = [64.0, 96.0, 128.0, 192.0, 256.0, 384.0];
 
 /// Kept in one JSON file, written atomically.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,7 @@ pub struct Settings {
     pub compact: bool,
     /// Edge of a sample tile in points.
     pub tile_size: f32,
+    pub sample_order: SampleOrder,
     /// `auto`, `cpu`, …: as on the command line.
     pub device: String,
     /// A folder with bundles and models of the user's own.
@@ -54,8 +59,38 @@ impl Default for Settings {
             reduce_motion: false,
             compact: false,
             tile_size: 128.0,
+            sample_order: SampleOrder::default(),
             device: DeviceChoice::ALL[0].to_string(),
             models_folder: None,
         }
+    }
+}
+
+impl Settings {
+    /// The next larger or smaller tile size; the same one at the end.
+    pub fn next_tile_size(&self, larger: bool) -> f32 {
+        let now = self.tile_size;
+        let next = if larger {
+            TILE_SIZES.into_iter().find(|&size| size > now)
+        } else {
+            TILE_SIZES.into_iter().rev().find(|&size| size < now)
+        };
+        next.unwrap_or(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tile_sizes_step_along_the_list_and_stop_at_its_ends() {
+        let at = |tile_size| Settings { tile_size, ..Settings::default() };
+        assert_eq!(at(128.0).next_tile_size(true), 192.0);
+        assert_eq!(at(128.0).next_tile_size(false), 96.0);
+        assert_eq!(at(384.0).next_tile_size(true), 384.0);
+        assert_eq!(at(64.0).next_tile_size(false), 64.0);
+        // A size from an edited file finds its way back to the list.
+        assert_eq!(at(100.0).next_tile_size(true), 128.0);
     }
 }

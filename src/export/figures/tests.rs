@@ -8,6 +8,7 @@ use super::*;
 use crate::adapter::training::{Baselines, EpochRecord};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::{Embedding, Modality};
+use crate::gallery::Interval;
 use crate::session::draws::Draws;
 use crate::session::engine::EvaluationBin;
 use crate::session::recipe::{Bridge, ModelRef, Models, RecipeQuery};
@@ -53,8 +54,10 @@ pub(crate) fn result() -> QueryResult {
         frozen_rank: rank + 1,
         top_1_count: 200 / rank,
         p_top_1: 1.0 / rank as f64,
+        p_top_1_interval: Interval { low: 0.0, high: 1.0 },
         top_k_count: 200,
         p_top_k: 1.0,
+        p_top_k_interval: Interval { low: 0.9, high: 1.0 },
         rank_median: rank,
         rank_q25: rank.saturating_sub(1).max(1),
         rank_q75: rank + 3,

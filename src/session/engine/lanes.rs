@@ -151,12 +151,8 @@ fn submit(lanes: &Lanes, job: JobId, work: Work) {
     let (replaced, kept): (VecDeque<_>, VecDeque<_>) =
         waiting.into_iter().partition(|(_, other)| kind_of(other) == kind);
     board.interactive = kept;
-    let running: Vec<JobId> = board
-        .running
-        .iter()
-        .filter(|(_, other)| **other == kind)
-        .map(|(job, _)| *job)
-        .collect();
+    let running: Vec<JobId> =
+        board.running.iter().filter(|(_, other)| **other == kind).map(|(job, _)| *job).collect();
     board.cancelled.extend(running);
     // A query goes before a ladder.
     if kind == "ladder" {

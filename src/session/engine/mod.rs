@@ -13,8 +13,8 @@ mod work;
 pub use handle::{EngineDied, EngineEnd, EngineHandle, MessageSender, channel};
 pub use lanes::start;
 pub use protocol::{
-    DecodeRequest, JobEvent, JobFailure, JobId, LadderRequest,
-    LadderSteps, Message, NoiseGridRequest, Order, Outcome, TraverseRequest, Work,
+    DecodeRequest, JobEvent, JobFailure, JobId, LadderRequest, LadderSteps, Message,
+    NoiseGridRequest, Order, Outcome, TraverseRequest, Work,
 };
 
 pub use crate::session::studies::evaluation::{Evaluation, EvaluationBin};

@@ -101,7 +101,7 @@ pub struct NoiseGridRequest {
 #[derive(Debug, Clone)]
 pub struct LadderRequest {
     /// Models and numbers; its query is replaced by each step's.
-    pub recipe: Recipe,
+    pub recipe: Box<Recipe>,
     pub steps: LadderSteps,
 }
 
@@ -147,7 +147,9 @@ pub enum JobEvent {
     /// The whole result, with all tiles.
     Decoded(Arc<QueryResult>),
     /// Share of a decode's time that its previews took, 0 to 1.
-    PreviewCost { share: f64 },
+    PreviewCost {
+        share: f64,
+    },
     Laddered(Arc<Ladder>),
     Traversed(Arc<Traverse>),
     Crossed(Arc<NoiseGrid>),

@@ -67,7 +67,7 @@ impl Runner for Worker {
             _ => None,
         };
         let mut on_gpu = false;
-        let mut run = || -> Result<(), SessionError> {
+        let run = || -> Result<(), SessionError> {
             let session = self.shared.session(job)?;
             on_gpu = session.device().is_gpu;
             self.work(&session, work, job)

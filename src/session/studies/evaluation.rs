@@ -50,7 +50,7 @@ pub fn evaluate(
     guarded(|| {
         let mut recipe = recipe.clone();
         let mut job = Job::new(on_event);
-        let Route { encoder, adapter, .. } = session.route(&mut recipe, &mut job)?;
+        let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;
         debug_assert_eq!(adapter.input_modality(), Modality::Text);
         let Some(model) = &mut recipe.models.gallery else {
             return Err(SessionError::Mismatch("the recipe names no gallery".to_owned()));

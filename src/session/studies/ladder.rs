@@ -9,7 +9,7 @@ use crate::query::{AlphaPolicy, Query, read_image};
 use crate::random::{Stream, generator};
 use crate::session::engine::{LadderRequest, LadderSteps};
 use crate::session::event::{Event, Stage};
-use crate::session::recipe::RecipeQuery;
+use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::reference::Variances;
 use crate::session::{Job, OnEvent, Route, Session, SessionError, embed_query, guarded};
 
@@ -81,10 +81,10 @@ pub fn climb(
                     .to_owned(),
             ));
         }
-        let mut recipe = request.recipe.clone();
+        let mut recipe = Recipe::clone(&request.recipe);
         recipe.query = queries[0].query.clone();
         let mut job = Job::new(on_event);
-        let Route { encoder, adapter, .. } = session.route(&mut recipe, &mut job)?;
+        let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;
         let variances = match &mut recipe.models.gallery {
             Some(model) => {
                 job.stage(Stage::IndexGallery)?;
@@ -102,7 +102,9 @@ pub fn climb(
         for (done, step) in queries.into_iter().enumerate() {
             job.tell(Event::Progress { done, total })?;
             let embedding = match (&step.image, &step.query) {
-                (Some(image), _) => encoder.embed_images(std::slice::from_ref(image))?.swap_remove(0),
+                (Some(image), _) => {
+                    encoder.embed_images(std::slice::from_ref(image))?.swap_remove(0)
+                }
                 (None, RecipeQuery::Text(text)) => embed_query(&encoder, &Query::text(text)?)?,
                 (None, RecipeQuery::Image { path, .. }) => {
                     embed_query(&encoder, &Query::image(path)?)?

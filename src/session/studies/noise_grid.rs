@@ -92,8 +92,10 @@ pub fn cross(
         }
         tracing::debug!(k, m, steps, "grid decoded");
         let at = |row: usize, column: usize| columns[column].1[row].unit();
-        let cells: Vec<Vec<f32>> =
-            (0..k).flat_map(|row| (0..m).map(move |column| (row, column))).map(|(r, c)| at(r, c)).collect();
+        let cells: Vec<Vec<f32>> = (0..k)
+            .flat_map(|row| (0..m).map(move |column| (row, column)))
+            .map(|(r, c)| at(r, c))
+            .collect();
         let shares = shares_with_intervals(&cells, k, m);
         let tiles = (0..k)
             .flat_map(|row| (0..m).map(move |column| (row, column)))
@@ -114,13 +116,11 @@ pub fn cross(
 ///
 /// Two-way random effects without replication (Searle, Casella and McCulloch, *Variance
 /// Components*, 1992, chapter 4): E MS_rows = M σ²_rows + σ²_rest, and so on.
-fn components(cell: &dyn Fn(usize, usize) -> Vec<f32>, k: usize, m: usize) -> [f64; 3] {
-    let cells: Vec<Vec<Vec<f32>>> =
-        (0..k).map(|r| (0..m).map(|c| cell(r, c)).collect()).collect();
-    let dim = cells[0][0].len();
+fn components<'a>(cell: impl Fn(usize, usize) -> &'a [f32], k: usize, m: usize) -> [f64; 3] {
+    let dim = cell(0, 0).len();
     let (mut rows, mut columns, mut rest) = (0.0, 0.0, 0.0);
     for d in 0..dim {
-        let x = |r: usize, c: usize| f64::from(cells[r][c][d]);
+        let x = |r: usize, c: usize| f64::from(cell(r, c)[d]);
         let row_mean: Vec<f64> =
             (0..k).map(|r| (0..m).map(|c| x(r, c)).sum::<f64>() / m as f64).collect();
         let column_mean: Vec<f64> =
@@ -149,7 +149,7 @@ fn shares(components: [f64; 3]) -> [f64; 3] {
 }
 
 fn shares_with_intervals(cells: &[Vec<f32>], k: usize, m: usize) -> [Share; 3] {
-    let found = components(&|r, c| cells[r * m + c].clone(), k, m);
+    let found = components(|r, c| &cells[r * m + c], k, m);
     let values = shares(found);
     let replicates: Vec<[f64; 3]> = (0..REPLICATES)
         .into_par_iter()
@@ -157,7 +157,7 @@ fn shares_with_intervals(cells: &[Vec<f32>], k: usize, m: usize) -> [Share; 3] {
             let mut rng = generator(0, Stream::Resampling, replicate);
             let rows: Vec<usize> = (0..k).map(|_| rng.random_range(0..k)).collect();
             let columns: Vec<usize> = (0..m).map(|_| rng.random_range(0..m)).collect();
-            shares(components(&|r, c| cells[rows[r] * m + columns[c]].clone(), k, m))
+            shares(components(|r, c| &cells[rows[r] * m + columns[c]], k, m))
         })
         .collect();
     std::array::from_fn(|i| {
@@ -188,7 +188,7 @@ mod tests {
     fn additive_effects_are_told_apart_by_their_variances() {
         // Sample variances of the effects: 1 for rows, 4 for columns.
         let cells = grid(&[0.0, 1.0, 2.0], &[0.0, 2.0, 4.0]);
-        let [rows, columns, rest] = components(&|r, c| cells[r * 3 + c].clone(), 3, 3);
+        let [rows, columns, rest] = components(|r, c| &cells[r * 3 + c], 3, 3);
         assert!((rows - 1.0).abs() < 1e-9 && (columns - 4.0).abs() < 1e-9 && rest.abs() < 1e-9);
         let [row_share, column_share, _] = shares([rows, columns, rest]);
         assert!((row_share - 0.2).abs() < 1e-9 && (column_share - 0.8).abs() < 1e-9);

@@ -10,7 +10,7 @@ use crate::support::{Desk, source};
 
 /// Drops and returns the notice that follows.
 fn notice_after_drop(paths: &[PathBuf]) -> String {
-    let mut harness = window([900.0, 600.0], fake_engine(0), Dialogs::fixed(Vec::new()));
+    let mut harness = window([900.0, 600.0], fake_engine(0), Dialogs::cancelled());
     drop_files(&mut harness, paths);
     wait(&mut harness, "an answer to the drop", 30, |app| !app.core().notices.shown.is_empty());
     let shown = &harness.state().core().notices.shown;
@@ -35,6 +35,9 @@ fn huge_png() -> Vec<u8> {
     bytes.extend([8, 2, 0, 0, 0]);
     header.extend([8, 2, 0, 0, 0]);
     bytes.extend(crc32(&header).to_be_bytes());
+    // An image that begins, so that its header can be believed.
+    bytes.extend(b"\0\0\0\0IDAT");
+    bytes.extend(crc32(b"IDAT").to_be_bytes());
     bytes
 }
 
@@ -73,7 +76,7 @@ fn ten_files_at_once_give_one_query_and_say_so() {
     let mut paths: Vec<_> =
         std::fs::read_dir(images).unwrap().take(10).map(|f| f.unwrap().path()).collect();
     paths.sort();
-    let mut harness = window([900.0, 600.0], fake_engine(0), Dialogs::fixed(Vec::new()));
+    let mut harness = window([900.0, 600.0], fake_engine(0), Dialogs::cancelled());
     drop_files(&mut harness, &paths);
     wait(&mut harness, "the query", 30, |app| app.state().entry().is_some());
     let shown = &harness.state().core().notices.shown;

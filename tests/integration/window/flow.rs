@@ -20,8 +20,7 @@ fn edit(app: &haze::app::HazeApp, change: impl FnOnce(&mut QueryForm)) -> Action
 fn a_typed_query_shows_retrieval_then_samples_and_its_sheet_replays_to_the_same_pixels() {
     let desk = Desk::new();
     let sheet = desk.path("exported.png");
-    let mut harness =
-        window([1280.0, 720.0], real_engine(), Dialogs::fixed(vec![sheet.clone()]));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(sheet.clone()));
     let few = edit(harness.state(), |form| {
         form.sampling.samples = 4;
         form.decoding.steps = 4;
@@ -45,12 +44,12 @@ fn a_typed_query_shows_retrieval_then_samples_and_its_sheet_replays_to_the_same_
     harness.step();
     wait(&mut harness, "the sheet", 30, |_| sheet.is_file());
     let replay = desk.run(&["replay", sheet.to_str().unwrap(), "--json"]).ok();
-    assert_eq!(replay.json()["equal"], true, "{}", replay.stdout());
+    assert_eq!(replay.json()["replay"]["equal"], true, "{}", replay.stdout());
 }
 
 #[test]
 fn a_cancelled_decode_stops_and_the_next_query_is_untouched() {
-    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
     let many = edit(harness.state(), |form| form.decoding.steps = 400);
     send(&mut harness, many);
     send(&mut harness, Action::QueryText("food".to_owned()));
@@ -71,7 +70,7 @@ fn a_cancelled_decode_stops_and_the_next_query_is_untouched() {
 
 #[test]
 fn a_statistic_alone_never_decodes_again() {
-    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
     let few = edit(harness.state(), |form| {
         form.sampling.samples = 2;
         form.decoding.steps = 2;
@@ -101,7 +100,7 @@ fn a_statistic_alone_never_decodes_again() {
 
 #[test]
 fn the_palette_finds_a_command_by_part_of_its_name() {
-    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
     harness.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::P);
     harness.run_steps(2);
     harness.get_by_label("Command name").type_text("light");
@@ -113,7 +112,7 @@ fn the_palette_finds_a_command_by_part_of_its_name() {
 
 #[test]
 fn undo_brings_the_form_back() {
-    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
     let before = harness.state().state().form.clone();
     let changed = edit(harness.state(), |form| form.sampling.seed = 42);
     send(&mut harness, changed);

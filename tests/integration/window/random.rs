@@ -16,11 +16,22 @@ use super::{drop_files, real_engine, send, window};
 use crate::support::source;
 
 const TEXTS: [&str; 8] = [
-    "food", "a slice of cake", "a red apple", "a vehicle", "an animal", "a glossy drawing of a ring",
-    "the sky at night", "something to wear",
+    "food",
+    "a slice of cake",
+    "a red apple",
+    "a vehicle",
+    "an animal",
+    "a glossy drawing of a ring",
+    "the sky at night",
+    "something to wear",
 ];
 const SIZES: [[f32; 2]; 6] = [
-    [600.0, 400.0], [800.0, 600.0], [1280.0, 720.0], [640.0, 900.0], [1920.0, 1080.0], [1000.0, 500.0],
+    [600.0, 400.0],
+    [800.0, 600.0],
+    [1280.0, 720.0],
+    [640.0, 900.0],
+    [1920.0, 1080.0],
+    [1000.0, 500.0],
 ];
 
 /// Commands that a test window can be sent at any time.
@@ -105,7 +116,7 @@ fn resident() -> Option<usize> {
 #[test]
 fn a_thousand_random_commands_show_no_wrong_result_and_leak_nothing() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
-    let mut harness = window([1280.0, 720.0], fake_engine(4), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], fake_engine(4), Dialogs::cancelled());
     let images = source("assets/demo/gallery/images");
     let files: Vec<_> =
         std::fs::read_dir(images).unwrap().take(8).map(|f| f.unwrap().path()).collect();
@@ -148,7 +159,7 @@ fn a_thousand_random_commands_show_no_wrong_result_and_leak_nothing() {
 #[test]
 fn fifty_random_commands_on_the_real_engine_show_no_wrong_result() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::fixed(Vec::new()));
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
     for _ in 0..50 {
         let action = random_action(&mut rng, harness.state());
         send(&mut harness, action);

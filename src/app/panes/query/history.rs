@@ -12,7 +12,6 @@ use crate::app::state::form::QueryForm;
 use crate::app::state::history::{DecodeState, Entry, TileState};
 use crate::app::textures::ThumbnailState;
 use crate::app::theme;
-use crate::app::widgets;
 use crate::session::recipe::RecipeQuery;
 
 const ROW: f32 = 40.0;
@@ -31,18 +30,22 @@ impl HistoryList {
         let header = egui::CollapsingHeader::new(title).id_salt("history").default_open(true);
         header.show(ui, |ui| {
             if state.history.is_empty() {
-                ui.label(RichText::new("Queries you run are kept here.").small().color(cx.theme.muted));
+                ui.label(
+                    RichText::new("Queries you run are kept here.").small().color(cx.theme.muted),
+                );
                 return;
             }
             if state.history.len() > 6 {
-                let edit = egui::TextEdit::singleline(&mut self.filter).hint_text("Filter by words");
+                let edit =
+                    egui::TextEdit::singleline(&mut self.filter).hint_text("Filter by words");
                 ui.add(edit.desired_width(f32::INFINITY)).widget_info(|| {
                     egui::WidgetInfo::labeled(egui::Role::TextInput, true, "Filter the history")
                 });
             }
             let words = self.filter.to_lowercase();
             let matches = |entry: &&Entry| {
-                let text = format!("{} {}", entry.title(), entry.recipe.sampling.seed).to_lowercase();
+                let text =
+                    format!("{} {}", entry.title(), entry.recipe.sampling.seed).to_lowercase();
                 words.split_whitespace().all(|word| text.contains(word))
             };
             let mut entries: Vec<&Entry> = state.history.iter().rev().filter(matches).collect();
@@ -63,8 +66,7 @@ impl HistoryList {
 }
 
 fn row(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry) {
-    let (rect, response) =
-        ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
     let shown = cx.state.current == Some(entry.id);
     let compared = cx.state.compared == Some(entry.id);
     let fill = if shown {
@@ -167,7 +169,7 @@ fn details(entry: &Entry) -> String {
     if let Some(result) = &entry.result {
         let mut text = format!("u {:.3}", result.distribution.mean_total());
         if let Some(reference) = &result.reference {
-            text += &format!(", above {:.0} %", 100.0 * reference.share_below);
+            text += &format!(", above {}", reference.placed());
         }
         parts.push(text);
     }

@@ -36,9 +36,16 @@ impl ModelLists {
             self.refresh(cx, form);
             let bundle = form.bundle.as_ref();
             let bundle = bundle.map_or("demo".to_owned(), |path| path.display().to_string());
-            row(ui, cx, "Bundle", &bundle, "Folder that models not named below come from", |ui, cx| {
-                browse(ui, cx, BrowseFor::Bundle);
-            });
+            row(
+                ui,
+                cx,
+                "Bundle",
+                &bundle,
+                "Folder that models not named below come from",
+                |ui, cx| {
+                    browse(ui, cx, BrowseFor::Bundle);
+                },
+            );
             choose(ui, cx, "Encoder", &self.encoders, &mut form.encoder, BrowseFor::Encoder);
             choose(ui, cx, "Adapter", &self.adapters, &mut form.adapter, BrowseFor::Adapter);
             choose(ui, cx, "Decoder", &self.decoders, &mut form.decoder, BrowseFor::Decoder);
@@ -58,7 +65,9 @@ impl ModelLists {
                     .response
                     .on_hover_text("Bridge for texts");
             });
-            if *form != form.clone().without_models() && ui.link("Use the bundle's models").clicked() {
+            if *form != form.clone().without_models()
+                && ui.link("Use the bundle's models").clicked()
+            {
                 *form = form.clone().without_models();
             }
         });
@@ -116,7 +125,8 @@ fn folders_with(folder: Option<&Path>, file: &str, what: &str) -> Vec<Choice> {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
 fn choose(

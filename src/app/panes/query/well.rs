@@ -44,7 +44,8 @@ pub fn ui(ui: &mut Ui, cx: &mut Cx<'_>, form: &mut QueryForm) {
             ThumbnailState::Loading => Some("Reading the image".to_owned()),
             ThumbnailState::Failed(reason) => Some(reason),
             ThumbnailState::Ready(texture) => {
-                let scale = (rect.width() - 12.0).min(HEIGHT - 12.0) / texture.size_vec2().max_elem();
+                let scale =
+                    (rect.width() - 12.0).min(HEIGHT - 12.0) / texture.size_vec2().max_elem();
                 let size = texture.size_vec2() * scale;
                 let place = egui::Rect::from_center_size(rect.center(), size);
                 let uv = egui::Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2(1.0, 1.0));

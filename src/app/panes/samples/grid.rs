@@ -1,214 +1,345 @@
-//! The grid of tiles: only what is seen is built; one cursor moves by the keyboard.
+//! The grid of tiles: only what is visible is drawn, and the whole grid has one keyboard focus
+//! with a cursor of its own, so that the focus is not lost when a tile scrolls away.
 
-use egui::{EventFilter, Key, Rect, Sense, Ui, pos2, vec2};
+use egui::{
+    EventFilter, Key, Margin, PointerButton, Pos2, Rect, Response, Role, ScrollArea, Sense, Ui,
+    WidgetInfo,
+};
 
-use super::tile;
+use super::layout::{GridLayout, Move};
+use super::tile::{self, Marks};
+use super::{hover_card, menu, statistics};
 use crate::app::action::Action;
-use crate::app::command::UiCommand;
-use crate::app::export::ExportRequest;
-use crate::app::icons;
 use crate::app::layout::PaneKind;
 use crate::app::panes::Cx;
-use crate::app::state::history::{Entry, TileState};
+use crate::app::panes::hover::HoverTeller;
+use crate::app::state::history::Entry;
 use crate::app::state::selection::{Item, SelectMode};
 
-/// View state of the grid.
+/// Change of scale that one step of the tile size takes.
+const ZOOM_STEP: f32 = 1.15;
+
+/// What the grid shows.
+pub struct Content<'a> {
+    pub entry: &'a Entry,
+    /// The tiles in order.
+    pub items: &'a [Item],
+    /// Share done of the pictures being decoded, 0 to 1.
+    pub step: Option<f32>,
+    /// The item on show while samples are played.
+    pub playing: Option<Item>,
+}
+
+/// View state of the grid. Positions are kept as items, which sorting does not change.
 #[derive(Default)]
 pub struct Grid {
     cursor: Option<Item>,
-    /// Where a range that is extended with Shift begins.
+    /// Where a range began.
     anchor: Option<Item>,
-    /// Where a rubber band began, in the coordinates of the content.
-    band: Option<egui::Pos2>,
+    /// Where a rubber band began, in points from the grid's corner.
+    band_start: Option<Pos2>,
+    /// The item under the pointer, and since when.
+    hovered: Option<(Item, f64)>,
+    teller: HoverTeller,
+    /// Change of scale by the wheel that has not made a step yet.
+    zoom: f32,
+    keep: Option<Keep>,
+    /// Size of a tile and width of the grid in the last frame.
+    last: (f32, f32),
+    /// Scrolled to in the next frame.
+    reveal: Option<Item>,
 }
 
-/// Where tiles are: `columns` in a row, each `side` wide, `gap` apart.
-#[derive(Debug, Clone, Copy)]
-struct Places {
-    columns: usize,
-    side: f32,
-    gap: f32,
-}
-
-impl Places {
-    fn new(width: f32, side: f32) -> Self {
-        let gap = if side <= 96.0 { 4.0 } else { 8.0 };
-        let side = side.min(width.max(32.0));
-        let columns = (((width + gap) / (side + gap)).floor() as usize).max(1);
-        Self { columns, side, gap }
-    }
-
-    fn row_height(self) -> f32 {
-        tile::height(self.side) + self.gap
-    }
-
-    fn rect(self, origin: egui::Pos2, index: usize) -> Rect {
-        let (row, column) = (index / self.columns, index % self.columns);
-        let corner = vec2(column as f32 * (self.side + self.gap), row as f32 * self.row_height());
-        Rect::from_min_size(origin + corner, vec2(self.side, tile::height(self.side)))
-    }
+/// A tile that stays under the pointer when the tile size changes.
+struct Keep {
+    item: Item,
+    /// Height of the pointer within the tile, 0 to 1.
+    within: f32,
+    /// Height of the pointer below the top of the view, in points.
+    below_top: f32,
 }
 
 impl Grid {
-    pub fn ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry, shown: &[Item]) {
-        zoom(ui, cx);
-        let id = ui.scope_id().with("tiles");
-        egui::ScrollArea::vertical().auto_shrink(false).show_viewport(ui, |ui, viewport| {
-            let places = Places::new(ui.available_width() - 10.0, cx.state.settings.tile_size);
-            let rows = shown.len().div_ceil(places.columns);
-            let origin = ui.min_rect().min + vec2(3.0, 3.0);
-            ui.set_height(rows as f32 * places.row_height() + 6.0);
-            let whole = Rect::from_min_size(
-                ui.min_rect().min,
-                vec2(ui.available_width(), (rows as f32 * places.row_height()).max(viewport.height())),
-            );
-            let background = ui.interact(whole, id, Sense::click_and_drag());
-            background.widget_info(|| {
-                egui::WidgetInfo::labeled(egui::Role::List, true, "Sample tiles")
-            });
-            self.keys(ui, cx, id, shown, places, origin);
-            let row_of = |y: f32| (y / places.row_height()).max(0.0) as usize;
-            let first = row_of(viewport.min.y) * places.columns;
-            let last = ((row_of(viewport.max.y) + 1) * places.columns).min(shown.len());
-            let mut hovered = None;
-            for (index, &item) in shown.iter().enumerate().take(last).skip(first) {
-                let rect = places.rect(origin, index);
-                let response = ui.interact(rect, id.with(item), Sense::click());
-                let focused = ui.memory(|memory| memory.has_focus(id));
-                tile::draw(ui, cx, entry, item, rect, focused && self.cursor == Some(item));
-                let selected = cx.state.selection.contains(item);
-                response.widget_info(|| {
-                    egui::WidgetInfo::selected(egui::Role::Button, true, selected, tile::name(item))
-                });
-                if response.contains_pointer() {
-                    hovered = Some(item);
-                }
-                if response.double_clicked() {
-                    cx.send(Action::Enlarge(Some(item)));
-                } else if response.clicked() {
-                    ui.memory_mut(|memory| memory.request_focus(id));
-                    self.click(ui, cx, shown, item);
-                }
-                response.context_menu(|ui| menu(ui, cx, entry, item));
-                response.on_hover_ui(|ui| tile::card(ui, cx, entry, item));
-            }
-            self.hover(cx, hovered, ui.rect_contains_pointer(ui.clip_rect()));
-            self.rubber_band(ui, cx, &background, shown, places, origin);
-            if background.clicked() {
-                ui.memory_mut(|memory| memory.request_focus(id));
-                select(cx, Vec::new(), SelectMode::Replace);
-            }
+    /// Scrolls to an item in the next frame.
+    pub fn reveal(&mut self, item: Item) {
+        self.reveal = Some(item);
+    }
+
+    pub fn ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, content: &Content<'_>) {
+        let size = cx.state.settings.tile_size;
+        let mut area = ScrollArea::vertical()
+            .id_salt("samples")
+            .auto_shrink(false)
+            .content_margin(Margin::ZERO);
+        if size != self.last.0
+            && let Some(keep) = self.keep.take()
+            && let Some(position) = content.items.iter().position(|&item| item == keep.item)
+        {
+            let tile = GridLayout::new(self.last.1, content.items.len(), size).tile(position);
+            let offset = tile.top() + keep.within * tile.height() - keep.below_top;
+            area = area.vertical_scroll_offset(offset.max(0.0));
+        }
+        area.show_viewport(ui, |ui, view| {
+            self.last = (size, ui.available_width());
+            self.contents(ui, cx, content, view);
         });
     }
 
-    /// Tells others what is under the pointer, when it changes.
-    fn hover(&self, cx: &mut Cx<'_>, hovered: Option<Item>, inside: bool) {
-        let now = cx.state.selection.hovered;
-        let ours = matches!(now, Some(Item::Sample(_) | Item::Mean | Item::Query));
-        if hovered != now && (hovered.is_some() || (ours && inside)) {
-            cx.send(Action::Hover(hovered));
-        }
-    }
+    fn contents(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, content: &Content<'_>, view: Rect) {
+        let (entry, items) = (content.entry, content.items);
+        let layout =
+            GridLayout::new(ui.available_width(), items.len(), cx.state.settings.tile_size);
+        let height = layout.height().max(view.height());
+        let (_, whole) = ui.allocate_space(egui::vec2(ui.available_width(), height));
+        let corner = whole.min.to_vec2();
+        let id = ui.scope_id().with("grid");
+        // Below the tiles: takes the focus, empty clicks, and every drag, for tiles only click.
+        let background = ui.interact(whole, id, Sense::click_and_drag());
+        let label = format!("{} tiles", items.len());
+        background.widget_info(|| WidgetInfo::labeled(Role::Grid, ui.is_enabled(), &label));
 
-    fn click(&mut self, ui: &Ui, cx: &mut Cx<'_>, shown: &[Item], item: Item) {
-        let modifiers = ui.input(|input| input.modifiers);
-        self.cursor = Some(item);
-        if modifiers.shift
-            && let Some(range) = range(shown, self.anchor.unwrap_or(item), item)
+        let band = self.rubber_band(ui, cx, &background, &layout, items, corner);
+        // Where the cursor is not shown, the first key leads to the first tile.
+        let find = |cursor: Item| items.iter().position(|&item| item == cursor);
+        let cursor = self.cursor.and_then(find).unwrap_or(0);
+        let mut under_pointer = None;
+        for position in layout.visible(view.top(), view.bottom()) {
+            let item = items[position];
+            let square = layout.tile(position).translate(corner);
+            let response =
+                ui.interact(layout.cell(position).translate(corner), id.with(item), Sense::CLICK);
+            let selection = &cx.state.selection;
+            let in_band = band.is_some_and(|band| band.intersects(layout.tile(position)));
+            let marks = Marks {
+                selected: selection.contains(item) || in_band,
+                hovered: selection.hovered == Some(item) || response.hovered(),
+                focused: background.has_focus() && cursor == position,
+                opacity: if in_band { 1.0 } else { selection.opacity(item) },
+                step: content.step,
+            };
+            response.widget_info(|| {
+                let name = statistics::name(item);
+                WidgetInfo::selected(Role::Button, ui.is_enabled(), marks.selected, name)
+            });
+            tile::paint(ui, cx, square, entry, item, &marks);
+            if response.hovered() && band.is_none() {
+                under_pointer = Some((item, square));
+            }
+            self.clicks(ui, cx, &response, &background, items, item);
+            response.context_menu(|ui| menu::show(ui, cx, entry, item));
+        }
+        if let Some(band) = band {
+            let count = layout.touched(band).count();
+            tile::paint_rubber_band(ui.painter(), cx.theme, band.translate(corner), count);
+        }
+        if background.clicked_by(PointerButton::Primary) {
+            background.request_focus();
+            if !ui.input(|input| input.modifiers.any()) {
+                select(cx, Vec::new(), SelectMode::Replace);
+            }
+        }
+        // Keys of a grid below the large view are the large view's.
+        if background.has_focus() && cx.state.enlarged.is_none() {
+            self.keys(ui, cx, id, &layout, items);
+        }
+        self.wheel(ui, cx, &layout, items, whole, view);
+        self.hover(ui, cx, content, under_pointer);
+        if let Some(item) = self.reveal.take()
+            && let Some(position) = items.iter().position(|&other| other == item)
         {
-            select(cx, range, SelectMode::Replace);
-            return;
+            let cell = layout.cell(position).translate(corner).expand(4.0);
+            ui.scroll_to_rect(cell, None);
         }
-        self.anchor = Some(item);
-        let mode = if modifiers.command { SelectMode::Toggle } else { SelectMode::Replace };
-        select(cx, vec![item], mode);
     }
 
-    fn keys(
+    fn clicks(
         &mut self,
-        ui: &mut Ui,
+        ui: &Ui,
         cx: &mut Cx<'_>,
-        id: egui::Id,
-        shown: &[Item],
-        places: Places,
-        origin: egui::Pos2,
+        response: &Response,
+        background: &Response,
+        items: &[Item],
+        item: Item,
     ) {
-        if !ui.memory(|memory| memory.has_focus(id)) || shown.is_empty() {
-            return;
-        }
-        let filter =
-            EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
-        ui.memory_mut(|memory| memory.set_focus_lock_filter(id, filter));
-        let at = self.cursor.and_then(|item| shown.iter().position(|&other| other == item));
-        let pressed = |key| ui.input(|input| input.key_pressed(key));
-        let columns = places.columns as isize;
-        let step = [
-            (Key::ArrowLeft, -1),
-            (Key::ArrowRight, 1),
-            (Key::ArrowUp, -columns),
-            (Key::ArrowDown, columns),
-            (Key::Home, isize::MIN / 2),
-            (Key::End, isize::MAX / 2),
-        ]
-        .into_iter()
-        .find(|(key, _)| pressed(*key));
-        if let Some((_, step)) = step {
-            let last = shown.len() as isize - 1;
-            let next = at.map_or(0, |at| (at as isize + step).clamp(0, last)) as usize;
-            let item = shown[next];
+        if response.double_clicked() {
+            cx.send(Action::Enlarge(Some(item)));
+        } else if response.clicked() {
+            let modifiers = ui.input(|input| input.modifiers);
+            background.request_focus();
             self.cursor = Some(item);
-            ui.scroll_to_rect(places.rect(origin, next), None);
-            if ui.input(|input| input.modifiers.shift) {
-                if let Some(range) = range(shown, self.anchor.unwrap_or(item), item) {
-                    select(cx, range, SelectMode::Replace);
-                }
+            if modifiers.shift {
+                let mode = if modifiers.command { SelectMode::Add } else { SelectMode::Replace };
+                select(cx, range(items, self.anchor, item), mode);
             } else {
                 self.anchor = Some(item);
-                select(cx, vec![item], SelectMode::Replace);
-            }
-        }
-        if let Some(item) = self.cursor {
-            if pressed(Key::Space) || pressed(Key::X) {
-                select(cx, vec![item], SelectMode::Toggle);
-            }
-            if pressed(Key::Enter) {
-                cx.send(Action::Enlarge(Some(item)));
+                let mode = if modifiers.command { SelectMode::Toggle } else { SelectMode::Replace };
+                select(cx, vec![item], mode);
             }
         }
     }
 
+    /// The rubber band while one is drawn, in points from the grid's corner. Selects once, when
+    /// it is let go.
     fn rubber_band(
         &mut self,
         ui: &Ui,
         cx: &mut Cx<'_>,
-        background: &egui::Response,
-        shown: &[Item],
-        places: Places,
-        origin: egui::Pos2,
-    ) {
-        if background.drag_started()
-            && let Some(at) = background.interact_pointer_pos()
-        {
-            self.band = Some(pos2(0.0, 0.0) + (at - origin));
+        background: &Response,
+        layout: &GridLayout,
+        items: &[Item],
+        corner: egui::Vec2,
+    ) -> Option<Rect> {
+        if background.drag_started_by(PointerButton::Primary) {
+            background.request_focus();
+            let start = ui.input(|input| input.pointer.press_origin());
+            self.band_start = start.map(|start| start - corner);
         }
-        let (Some(from), Some(to)) = (self.band, background.interact_pointer_pos()) else {
-            self.band = None;
+        let start = self.band_start?;
+        let Some(pointer) = background.interact_pointer_pos() else {
+            self.band_start = None;
+            return None;
+        };
+        let band = Rect::from_two_pos(start, pointer - corner);
+        if background.drag_stopped() {
+            self.band_start = None;
+            let touched: Vec<Item> = layout.touched(band).map(|position| items[position]).collect();
+            self.anchor = touched.first().copied();
+            self.cursor = touched.last().copied();
+            let mode = ui.input(|input| match input.modifiers {
+                m if m.alt => SelectMode::Remove,
+                m if m.shift || m.command => SelectMode::Add,
+                _ => SelectMode::Replace,
+            });
+            select(cx, touched, mode);
+            return None;
+        }
+        if !ui.clip_rect().y_range().contains(pointer.y) {
+            ui.scroll_to_rect(Rect::from_center_size(pointer, egui::vec2(1.0, 16.0)), None);
+        }
+        Some(band)
+    }
+
+    fn keys(
+        &mut self,
+        ui: &Ui,
+        cx: &mut Cx<'_>,
+        id: egui::Id,
+        layout: &GridLayout,
+        items: &[Item],
+    ) {
+        let filter = EventFilter {
+            horizontal_arrows: true,
+            vertical_arrows: true,
+            ..EventFilter::default()
+        };
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(id, filter));
+        if items.is_empty() {
+            return;
+        }
+        let modifiers = ui.input(|input| input.modifiers);
+        // With any modifiers: they decide what a move does to the selection.
+        let pressed = |key| ui.input_mut(|input| input.consume_key(modifiers, key));
+        let moves = [
+            (Key::ArrowLeft, Move::Left),
+            (Key::ArrowRight, Move::Right),
+            (Key::ArrowUp, Move::Up),
+            (Key::ArrowDown, Move::Down),
+            (Key::Home, Move::Home),
+            (Key::End, Move::End),
+        ];
+        let step = moves.into_iter().find(|&(key, _)| pressed(key)).map(|(_, step)| step);
+        let toggle = !modifiers.any() && (pressed(Key::Space) || pressed(Key::X));
+        let enlarge = !modifiers.any() && pressed(Key::Enter);
+        let at = self.cursor.and_then(|cursor| items.iter().position(|&item| item == cursor));
+        if let Some(step) = step {
+            // The first key only shows where the cursor is.
+            let to = items[at.map_or(0, |at| layout.moved(at, step))];
+            self.cursor = Some(to);
+            self.reveal = Some(to);
+            ui.ctx().request_repaint();
+            if modifiers.shift {
+                select(cx, range(items, self.anchor, to), SelectMode::Replace);
+            } else {
+                self.anchor = Some(to);
+                if !modifiers.command {
+                    select(cx, vec![to], SelectMode::Replace);
+                }
+            }
+        }
+        let Some(at) = at else { return };
+        if toggle {
+            self.anchor = Some(items[at]);
+            select(cx, vec![items[at]], SelectMode::Toggle);
+        }
+        if enlarge {
+            cx.send(Action::Enlarge(Some(items[at])));
+        }
+    }
+
+    /// Steps the tile size by Ctrl and wheel, or by a pinch; what is under the pointer stays.
+    fn wheel(
+        &mut self,
+        ui: &Ui,
+        cx: &mut Cx<'_>,
+        layout: &GridLayout,
+        items: &[Item],
+        whole: Rect,
+        view: Rect,
+    ) {
+        let factor = ui.input(|input| input.zoom_delta());
+        let Some(pointer) = ui.input(|input| input.pointer.hover_pos()) else { return };
+        if factor == 1.0 || !ui.rect_contains_pointer(ui.clip_rect()) {
+            return;
+        }
+        self.zoom = if self.zoom > 0.0 { self.zoom * factor } else { factor };
+        if (1.0 / ZOOM_STEP..=ZOOM_STEP).contains(&self.zoom) {
+            return;
+        }
+        let size = cx.state.settings.next_tile_size(self.zoom > 1.0);
+        self.zoom = 1.0;
+        if size == cx.state.settings.tile_size {
+            return;
+        }
+        let place = pointer - whole.min.to_vec2();
+        let near = Rect::from_center_size(place, egui::vec2(8.0, 24.0));
+        self.keep = layout.touched(near).next().map(|position| Keep {
+            item: items[position],
+            within: (place.y - layout.tile(position).top()) / layout.tile(position).height(),
+            below_top: place.y - view.top(),
+        });
+        cx.send(Action::SetTileSize(size));
+    }
+
+    /// Tells which item is hovered when that changes, and shows the card of one the pointer rests
+    /// on. While samples are played, the one on show counts as hovered.
+    fn hover(
+        &mut self,
+        ui: &Ui,
+        cx: &mut Cx<'_>,
+        content: &Content<'_>,
+        under_pointer: Option<(Item, Rect)>,
+    ) {
+        let hovered = content.playing.or(under_pointer.map(|(item, _)| item));
+        self.teller.tell(cx, hovered);
+        let now = ui.input(|input| input.time);
+        let Some((item, square)) = under_pointer.filter(|_| content.playing.is_none()) else {
+            self.hovered = None;
             return;
         };
-        let band = Rect::from_two_pos(origin + from.to_vec2(), to);
-        if band.size().max_elem() > 6.0 {
-            ui.painter().rect_filled(band, 2.0, cx.theme.accent.gamma_multiply(0.15));
-            let stroke = egui::Stroke::new(1.0, cx.theme.accent);
-            ui.painter().rect_stroke(band, 2.0, stroke, egui::StrokeKind::Inside);
+        let since = match self.hovered {
+            Some((last, since)) if last == item => since,
+            _ => now,
+        };
+        self.hovered = Some((item, since));
+        let busy = egui::Popup::is_any_open(ui.ctx()) || ui.input(|input| input.pointer.any_down());
+        if busy || cx.state.enlarged.is_some() {
+            return;
         }
-        if background.drag_stopped() {
-            self.band = None;
-            let inside = shown.iter().enumerate().filter(|(index, item)| {
-                matches!(item, Item::Sample(_)) && places.rect(origin, *index).intersects(band)
-            });
-            let items: Vec<Item> = inside.map(|(_, &item)| item).collect();
-            let extend = ui.input(|input| input.modifiers.shift);
-            select(cx, items, if extend { SelectMode::Add } else { SelectMode::Replace });
+        if now - since >= hover_card::DWELL {
+            hover_card::show(ui, cx, square, content.entry, item);
+        } else {
+            let left = hover_card::DWELL - (now - since);
+            ui.ctx().request_repaint_after(std::time::Duration::from_secs_f64(left));
         }
     }
 }
@@ -217,49 +348,14 @@ fn select(cx: &mut Cx<'_>, items: Vec<Item>, mode: SelectMode) {
     cx.send(Action::Select { items, mode, from: PaneKind::Samples });
 }
 
-/// All items from one to another, in the order on screen.
-fn range(shown: &[Item], from: Item, to: Item) -> Option<Vec<Item>> {
-    let at = |item| shown.iter().position(|&other| other == item);
-    let (a, b) = (at(from)?, at(to)?);
-    Some(shown[a.min(b)..=a.max(b)].to_vec())
-}
-
-/// Ctrl and the wheel change the size of the tiles.
-fn zoom(ui: &Ui, cx: &mut Cx<'_>) {
-    if !ui.rect_contains_pointer(ui.available_rect_before_wrap()) {
-        return;
+/// The items from the anchor to another, in the shown order; that one alone when the anchor is
+/// not shown.
+fn range(items: &[Item], anchor: Option<Item>, to: Item) -> Vec<Item> {
+    let find = |item: Item| items.iter().position(|&other| other == item);
+    match (anchor.and_then(find), find(to)) {
+        (Some(a), Some(b)) => items[a.min(b)..=a.max(b)].to_vec(),
+        _ => vec![to],
     }
-    let zoom = ui.input(|input| input.zoom_delta());
-    if zoom > 1.01 {
-        cx.send(Action::Command(UiCommand::LargerTiles));
-    } else if zoom < 0.99 {
-        cx.send(Action::Command(UiCommand::SmallerTiles));
-    }
-}
-
-fn menu(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry, item: Item) {
-    let place = tile::place_of(item);
-    let picture = place.and_then(|place| match entry.tiles.get(place) {
-        Some(TileState::Done(tile)) => Some(std::sync::Arc::new(tile.image.clone())),
-        _ => None,
-    });
-    let mut choose = |ui: &mut Ui, text: String, action: Action| {
-        if ui.button(text).clicked() {
-            cx.send(action);
-            ui.close();
-        }
-    };
-    choose(ui, format!("{} Large view", icons::ARROWS_OUT), Action::Enlarge(Some(item)));
-    if let (Some(image), Some(place)) = (picture, place) {
-        let name = format!("{} {}", entry.title(), tile::name(item));
-        let action = Action::QueryPixels { image: image.clone(), name };
-        choose(ui, format!("{} Use as query", icons::MAGNIFYING_GLASS), action);
-        choose(ui, format!("{} Copy image", icons::COPY), Action::CopyImage(image));
-        let action = Action::Export(ExportRequest::Tile(place));
-        choose(ui, format!("{} Save image\u{2026}", icons::FLOPPY_DISK), action);
-    }
-    let action = Action::Command(UiCommand::CopyRecipe);
-    choose(ui, format!("{} Copy recipe", icons::COPY), action);
 }
 
 #[cfg(test)]
@@ -267,29 +363,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_stand_in_rows_and_never_overlap() {
-        let places = Places::new(556.0, 128.0);
-        assert_eq!(places.columns, 4);
-        let rects: Vec<Rect> = (0..12).map(|i| places.rect(pos2(0.0, 0.0), i)).collect();
-        for (i, a) in rects.iter().enumerate() {
-            assert!(a.right() <= 556.0);
-            for b in &rects[i + 1..] {
-                assert!(!a.shrink(0.1).intersects(*b));
-            }
-        }
+    fn a_range_follows_the_shown_order_in_both_directions() {
+        let items = [Item::Mean, Item::Sample(5), Item::Sample(1), Item::Sample(3)];
+        let shown = items[1..].to_vec();
+        assert_eq!(range(&items, Some(Item::Sample(5)), Item::Sample(3)), shown);
+        assert_eq!(range(&items, Some(Item::Sample(3)), Item::Sample(5)), shown);
     }
 
     #[test]
-    fn a_window_narrower_than_a_tile_still_has_one_column() {
-        let places = Places::new(80.0, 384.0);
-        assert_eq!((places.columns, places.side), (1, 80.0));
-    }
-
-    #[test]
-    fn a_range_follows_the_order_on_screen() {
-        let shown = [Item::Mean, Item::Sample(4), Item::Sample(1), Item::Sample(7)];
-        let found = range(&shown, Item::Sample(7), Item::Sample(4)).unwrap();
-        assert_eq!(found, [Item::Sample(4), Item::Sample(1), Item::Sample(7)]);
-        assert_eq!(range(&shown, Item::Sample(99), Item::Mean), None);
+    fn a_range_from_a_hidden_anchor_is_its_end_alone() {
+        let items = [Item::Sample(1), Item::Sample(2)];
+        assert_eq!(range(&items, Some(Item::Sample(9)), Item::Sample(2)), [Item::Sample(2)]);
+        assert_eq!(range(&items, None, Item::Sample(2)), [Item::Sample(2)]);
     }
 }

@@ -1,164 +1,216 @@
-//! The Samples pane: the query, the mean and every sample as tiles, in an order of choice.
+//! The Samples pane: the query, the mean and every sample as tiles, decoded or not.
+//!
+//! In comes the entry on screen; out go hovers, selections, and wishes to decode, enlarge, copy or
+//! save. How a picture is made is not known here.
 
+mod band;
+#[cfg(test)]
+pub mod fixture;
 mod grid;
-pub mod order;
-mod tile;
+mod hover_card;
+mod layout;
+pub mod menu;
+pub mod picture;
+pub mod statistics;
+pub mod tile;
+mod toolbar;
 
-use egui::{RichText, Ui};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::Cx;
-use crate::app::action::Action;
 use crate::app::command::UiCommand;
 use crate::app::icons;
-use crate::app::state::history::{DecodeState, Entry, TileState};
-use crate::app::state::jobs::JobKind;
-use crate::app::state::selection::Item;
+use crate::app::state::history::{DecodeState, Entry, EntryId};
+use crate::app::state::jobs::{Job, JobKind, Progress};
+use crate::app::state::sample_order::ShownSamples;
+use crate::app::state::selection::{Item, Selection};
 use crate::app::widgets;
-use order::{Order, SortKey};
+use crate::session::event::Stage;
+use grid::{Content, Grid};
 
-/// Time that each sample stands while they are played.
+/// Seconds that each sample is on show while playing.
 const PLAY_SECONDS: f64 = 0.4;
 
 /// View state of the Samples pane.
 #[derive(Default)]
 pub struct SamplesPane {
-    pub order: Order,
-    grid: grid::Grid,
-    /// When the samples began to be played one after another.
-    playing_since: Option<f64>,
+    shown: ShownSamples,
+    grid: Grid,
+    play: Option<Play>,
+}
+
+/// Samples shown one after another.
+struct Play {
+    entry: EntryId,
+    /// Place in the shown order.
+    at: usize,
+    /// When this one came on.
+    since: f64,
 }
 
 impl SamplesPane {
-    pub fn ui(&mut self, ui: &mut Ui, cx: &mut Cx<'_>) {
+    pub fn ui(&mut self, ui: &mut egui::Ui, cx: &mut Cx<'_>) {
         let state = cx.state;
         let Some(entry) = state.entry() else {
-            match state.jobs.latest(JobKind::Analyse).or(state.jobs.latest(JobKind::Warm)) {
-                Some(job) => widgets::centred(ui, |ui| widgets::busy(ui, cx, job)),
-                None => widgets::empty(
-                    ui,
-                    cx,
-                    icons::GRID_FOUR,
-                    "Run a query to see the images it could mean.",
-                    Some(UiCommand::FocusQuery),
-                ),
-            }
-            return;
+            self.play = None;
+            return without_entry(ui, cx);
         };
-        self.toolbar(ui, cx, entry);
-        decode_state(ui, cx, entry);
-        ui.add_space(4.0);
-        let shown = self.order.items(entry, &state.selection);
-        self.play(ui, cx, &shown);
-        self.grid.ui(ui, cx, entry, &shown);
+        if entry.result.is_none() && entry.tiles.is_empty() {
+            self.play = None;
+            return without_result(ui, cx);
+        }
+        let shown = self.shown.of(entry, &state.settings.sample_order);
+        let mut playing = self.play.is_some();
+        toolbar::show(ui, cx, entry, shown.len(), &mut playing);
+        toolbar::decoding(ui, cx, entry);
+        let on_show = self.play(ui, entry, &shown, playing);
+        let items = items(&state.selection, &shown);
+        let content = Content { entry, items: &items, step: step(cx, entry), playing: on_show };
+        self.grid.ui(ui, cx, &content);
     }
 
-    fn toolbar(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry) {
-        ui.horizontal_wrapped(|ui| {
-            egui::ComboBox::from_id_salt("sort samples")
-                .selected_text(format!("{} {}", icons::SORT_ASCENDING, self.order.key.name()))
-                .width(150.0)
-                .show_ui(ui, |ui| {
-                    for key in SortKey::ALL {
-                        ui.selectable_value(&mut self.order.key, key, key.name());
-                    }
-                })
-                .response
-                .on_hover_text("Order of the samples");
-            let reverse = egui::Button::selectable(self.order.reversed, icons::ARROWS_CLOCKWISE);
-            if ui.add(reverse).on_hover_text("Reverse the order").clicked() {
-                self.order.reversed = !self.order.reversed;
-            }
-            for command in [UiCommand::SmallerTiles, UiCommand::LargerTiles] {
-                let text = command.text();
-                if ui.add(egui::Button::new(text.icon)).on_hover_text(text.name).clicked() {
-                    cx.send(Action::Command(command));
-                }
-            }
-            let (icon, tip) = match self.playing_since {
-                Some(_) => (icons::PAUSE, "Stop playing"),
-                None => (
-                    icons::PLAY,
-                    "Play the samples one after another: retrieval and map follow each",
-                ),
-            };
-            if ui.add(egui::Button::new(icon)).on_hover_text(tip).clicked() {
-                self.playing_since = match self.playing_since {
-                    Some(_) => None,
-                    None => Some(ui.input(|input| input.time)),
-                };
-                cx.send(Action::Hover(None));
-            }
-            if entry.result.is_some() && entry.tiles.len() > 2 {
-                ui.label(RichText::new("mean").small().color(cx.theme.muted));
-                let (shown, all) = (self.order.count(entry), entry.tiles.len() - 1);
-                let slider = egui::Slider::new(&mut self.order.least_typical, 1.0..=0.0);
-                ui.spacing_mut().slider_width = 90.0;
-                ui.add(slider.show_value(false)).on_hover_text(
-                    "From the mean to the tails: how unlikely a draw may be to be shown. 83 %: \
-                     this draw is likelier than 83 % of draws.",
-                );
-                ui.label(RichText::new("tails").small().color(cx.theme.muted));
-                if shown < all {
-                    let text = format!("{shown} of {all}");
-                    ui.label(RichText::new(text).small().color(cx.theme.text));
-                }
-            }
-        });
-    }
-
-    fn play(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, shown: &[Item]) {
-        let Some(since) = self.playing_since else { return };
-        let samples: Vec<Item> =
-            shown.iter().copied().filter(|item| matches!(item, Item::Sample(_))).collect();
-        if samples.is_empty() {
-            self.playing_since = None;
-            return;
+    /// Goes on playing; the sample on show.
+    fn play(
+        &mut self,
+        ui: &egui::Ui,
+        entry: &Entry,
+        shown: &Arc<Vec<usize>>,
+        playing: bool,
+    ) -> Option<Item> {
+        let now = ui.input(|input| input.time);
+        if !playing || shown.is_empty() {
+            self.play = None;
+            return None;
         }
-        let time = ui.input(|input| input.time) - since;
-        let item = samples[(time / PLAY_SECONDS) as usize % samples.len()];
-        if cx.state.selection.hovered != Some(item) {
-            cx.send(Action::Hover(Some(item)));
+        let mut play = match self.play.take() {
+            Some(play) if play.entry == entry.id => play,
+            // Another query came on screen.
+            Some(_) => return None,
+            None => Play { entry: entry.id, at: 0, since: now },
+        };
+        let fresh = play.since == now;
+        let (at, since) = advance(play.at, play.since, now, shown.len());
+        let changed = at != play.at;
+        (play.at, play.since) = (at, since);
+        let item = Item::Sample(shown[at]);
+        if changed || fresh {
+            self.grid.reveal(item);
         }
-        let next = PLAY_SECONDS - time % PLAY_SECONDS;
-        ui.ctx().request_repaint_after_secs(next as f32);
+        let left = (play.since + PLAY_SECONDS - now).max(0.0);
+        ui.ctx().request_repaint_after(Duration::from_secs_f64(left));
+        self.play = Some(play);
+        Some(item)
     }
 }
 
-/// Where the pictures stand, in words, with what can be done about it.
-fn decode_state(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry) {
-    let all = entry.tiles.len();
-    let again = |ui: &mut Ui, cx: &mut Cx<'_>, text: &str| {
-        if ui.button(format!("{} {text}", icons::PLAY)).clicked() {
-            cx.send(Action::Decode { entry: entry.id, batch_size: None });
-        }
+/// Place in the order and its start, at a time. A late frame shows the next sample, not a later
+/// one: none is skipped.
+fn advance(at: usize, since: f64, now: f64, count: usize) -> (usize, f64) {
+    if now - since >= PLAY_SECONDS { ((at + 1) % count, now) } else { (at.min(count - 1), since) }
+}
+
+/// The query and the mean, then the samples in order; without those that are hidden by isolating
+/// the selected ones.
+fn items(selection: &Selection, shown: &[usize]) -> Vec<Item> {
+    let isolated = selection.isolated && selection.samples().next().is_some();
+    let samples = shown.iter().map(|&index| Item::Sample(index));
+    [Item::Query, Item::Mean]
+        .into_iter()
+        .chain(samples.filter(|&item| !isolated || selection.contains(item)))
+        .collect()
+}
+
+/// Share done of the pictures that are being decoded, 0 to 1.
+fn step(cx: &Cx<'_>, entry: &Entry) -> Option<f32> {
+    let DecodeState::Running(job) = &entry.decode else { return None };
+    let Job { stage: Some(Stage::Decode), progress: Some(progress), .. } =
+        cx.state.jobs.get(*job)?
+    else {
+        return None;
     };
-    match &entry.decode {
-        DecodeState::NotAsked if entry.result.is_some() => {
-            ui.horizontal_wrapped(|ui| {
-                ui.label(RichText::new("Nothing is decoded yet.").color(cx.theme.muted));
-                again(ui, cx, "Decode");
-            });
-        }
-        DecodeState::Running(job) => {
-            if let Some(job) = cx.state.jobs.get(*job) {
-                widgets::busy(ui, cx, job);
-            }
-            if entry.tiles.iter().any(|tile| matches!(tile, TileState::Preview { .. })) {
-                let text = "Rough colours of the unfinished pictures. Do not judge from them.";
-                ui.label(RichText::new(text).small().color(cx.theme.muted));
-            }
-        }
-        DecodeState::Stopped { finished } => {
-            ui.horizontal_wrapped(|ui| {
-                let text = format!("Stopped with {finished} of {all} pictures finished.");
-                ui.label(RichText::new(text).color(cx.theme.warning));
-                again(ui, cx, "Decode again");
-            });
-        }
-        DecodeState::Failed(failure) => {
-            widgets::failure(ui, cx, "The decoding failed", failure);
-            again(ui, cx, "Decode again");
-        }
-        DecodeState::NotAsked | DecodeState::Finished => {}
+    Some(batch_share(progress, entry.recipe.decoding.steps))
+}
+
+/// Share done of the current batch: the progress counts the steps of all batches. Where a
+/// scheduler takes another number of steps than it was asked for, the share of everything.
+fn batch_share(progress: &Progress, steps: usize) -> f32 {
+    let Progress { done, total, .. } = *progress;
+    if total == 0 {
+        0.0
+    } else if steps > 0 && total % steps == 0 && done < total {
+        (done % steps) as f32 / steps as f32
+    } else {
+        done as f32 / total as f32
+    }
+}
+
+fn without_entry(ui: &mut egui::Ui, cx: &mut Cx<'_>) {
+    if waiting(ui, cx) {
+        return;
+    }
+    let sentence = "What a query could look like: ask something, and its samples stand here as \
+                    pictures.";
+    widgets::empty(ui, cx, icons::GRID_FOUR, sentence, Some(UiCommand::FocusQuery));
+}
+
+fn without_result(ui: &mut egui::Ui, cx: &mut Cx<'_>) {
+    if waiting(ui, cx) {
+        return;
+    }
+    let sentence = "This query's embeddings were not kept. Run it again to see its samples.";
+    widgets::empty(ui, cx, icons::GRID_FOUR, sentence, Some(UiCommand::Run));
+}
+
+/// Shows the job that will bring a result, or why the last one failed.
+fn waiting(ui: &mut egui::Ui, cx: &mut Cx<'_>) -> bool {
+    let state = cx.state;
+    if let Some(job) = state.jobs.latest(JobKind::Analyse) {
+        widgets::busy(ui, cx, job);
+        return true;
+    }
+    if let Some(failure) = &state.query_failure {
+        widgets::failure(ui, cx, "The query failed", failure);
+        return true;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::layout::PaneKind;
+    use crate::app::state::selection::SelectMode;
+
+    #[test]
+    fn query_and_mean_stand_first_and_stay_when_samples_are_isolated() {
+        let mut selection = Selection::default();
+        let all = [Item::Query, Item::Mean, Item::Sample(4), Item::Sample(1)];
+        assert_eq!(items(&selection, &[4, 1]), all);
+        selection.isolated = true;
+        assert_eq!(items(&selection, &[4, 1]), all);
+        selection.apply(&[Item::Sample(1)], SelectMode::Add, PaneKind::Samples);
+        assert_eq!(items(&selection, &[4, 1]), [Item::Query, Item::Mean, Item::Sample(1)]);
+    }
+
+    #[test]
+    fn playing_stays_on_a_sample_for_its_time_and_skips_none() {
+        assert_eq!(advance(0, 10.0, 10.3, 3), (0, 10.0));
+        assert_eq!(advance(0, 10.0, 10.4, 3), (1, 10.4));
+        // A frame that came late.
+        assert_eq!(advance(1, 10.0, 15.0, 3), (2, 15.0));
+        assert_eq!(advance(2, 10.0, 10.5, 3), (0, 10.5));
+        // A filter made the list shorter.
+        assert_eq!(advance(8, 10.0, 10.1, 3), (2, 10.0));
+    }
+
+    #[test]
+    fn the_bar_of_a_preview_starts_anew_with_every_batch() {
+        let progress = |done, total| Progress { done, total, since: std::time::Instant::now() };
+        assert_eq!(batch_share(&progress(5, 40), 20), 0.25);
+        assert_eq!(batch_share(&progress(25, 40), 20), 0.25);
+        assert_eq!(batch_share(&progress(40, 40), 20), 1.0);
+        assert_eq!(batch_share(&progress(13, 26), 25), 0.5);
+        assert_eq!(batch_share(&progress(0, 0), 20), 0.0);
     }
 }
