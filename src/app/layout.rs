@@ -85,8 +85,15 @@ pub fn default_tree(width: f32) -> Tree<PaneKind> {
         tabs(&mut tiles, &PaneKind::ALL)
     } else {
         let query = tabs(&mut tiles, &[PaneKind::Query]);
-        let samples = tabs(&mut tiles, &[PaneKind::Samples, PaneKind::Compare, PaneKind::Studies]);
-        let (right, query_share, right_share) = if width >= 1700.0 {
+        let wide = width >= 1700.0;
+        let samples = if wide {
+            let top = tabs(&mut tiles, &[PaneKind::Samples, PaneKind::Compare]);
+            let below = tabs(&mut tiles, &[PaneKind::Studies]);
+            column(&mut tiles, &[(top, 0.64), (below, 0.36)])
+        } else {
+            tabs(&mut tiles, &[PaneKind::Samples, PaneKind::Compare, PaneKind::Studies])
+        };
+        let (right, query_share, right_share) = if wide {
             let retrieval = tabs(&mut tiles, &[PaneKind::Retrieval]);
             let map = tabs(&mut tiles, &[PaneKind::Map, PaneKind::Train, PaneKind::Evaluate]);
             let top = tiles.insert_horizontal_tile(vec![retrieval, map]);

@@ -243,9 +243,7 @@ impl HazeApp {
         if self.core.drain_engine(Instant::now() + DRAIN) {
             self.context.request_repaint();
         }
-        for action in std::mem::take(&mut self.actions) {
-            self.core.apply(action);
-        }
+        self.apply_actions();
         while let Some(answer) = self.background.poll() {
             self.answered(answer);
         }
@@ -260,6 +258,12 @@ impl HazeApp {
             self.autosave();
         } else if self.changed_at.is_some() {
             self.context.request_repaint_after(AUTOSAVE);
+        }
+    }
+
+    fn apply_actions(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            self.core.apply(action);
         }
     }
 
@@ -642,7 +646,9 @@ impl eframe::App for HazeApp {
             context.request_repaint_after(next);
         }
         self.drop_overlay(ui);
+        // At once, so that a job does not wait for the next frame to begin.
         if !self.actions.is_empty() {
+            self.apply_actions();
             self.context.request_repaint();
         }
     }
