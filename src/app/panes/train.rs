@@ -293,21 +293,23 @@ impl Form {
         let tip = "Pairs that are not learned from decide when to stop: those of the split named \
                    val, or all pairs of a share of the images";
         let label = ui.label("Held out").on_hover_text(tip);
-        ui.horizontal(|ui| {
+        ui.vertical(|ui| {
             let mut by_share = self.hold_out.is_some();
-            if ui.radio(!by_share, "split val").on_hover_text(tip).clicked() {
+            if ui.radio(!by_share, "the split val").on_hover_text(tip).clicked() {
                 by_share = false;
             }
-            if ui.radio(by_share, "a share").on_hover_text(tip).clicked() {
-                by_share = true;
-            }
-            self.hold_out = by_share.then(|| self.hold_out.unwrap_or(0.1));
-            if let Some(share) = &mut self.hold_out {
-                let mut percent = *share * 100.0;
-                let value = DragValue::new(&mut percent).range(1.0..=50.0).max_decimals(0);
-                ui.add(value.suffix(" %")).labelled_by(label.id).on_hover_text(tip);
-                *share = percent / 100.0;
-            }
+            ui.horizontal(|ui| {
+                if ui.radio(by_share, "a share").on_hover_text(tip).clicked() {
+                    by_share = true;
+                }
+                self.hold_out = by_share.then(|| self.hold_out.unwrap_or(0.1));
+                if let Some(share) = &mut self.hold_out {
+                    let mut percent = *share * 100.0;
+                    let value = DragValue::new(&mut percent).range(1.0..=50.0).max_decimals(0);
+                    ui.add(value.suffix(" %")).labelled_by(label.id).on_hover_text(tip);
+                    *share = percent / 100.0;
+                }
+            });
         });
         ui.end_row();
     }

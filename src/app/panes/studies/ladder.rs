@@ -196,7 +196,9 @@ fn climb(cx: &mut Cx<'_>, steps: LadderSteps) {
     };
     let Some(first) = first else { return };
     match cx.state.form.recipe_for(first, &cx.state.assets) {
-        Ok(recipe) => cx.send(Action::Ladder(LadderRequest { recipe: Box::new(recipe), steps })),
+        Ok(recipe) => {
+            cx.send(Action::Ladder(LadderRequest { recipe: Box::new(recipe), steps }));
+        }
         Err(error) => cx.send(Action::Notify(Notice::new(
             Severity::Error,
             "The ladder cannot be climbed",
@@ -333,7 +335,7 @@ impl Column {
             Column::Aleatoric => short_number(step.aleatoric),
             Column::Epistemic => short_number(step.epistemic),
             Column::Percentile => match step.share_below {
-                Some(share) => format!("{:.0} %", 100.0 * share),
+                Some(share) => percentile(share),
                 None => "-".to_owned(),
             },
             Column::Cosine => format!("{:.3}", step.cosine_to_last),
@@ -467,10 +469,19 @@ fn describe(step: &LadderStep) -> String {
         short_number(step.epistemic)
     );
     if let Some(share) = step.share_below {
-        text += &format!("\nmore uncertain than {:.0} % of the gallery's own", 100.0 * share);
+        text += &format!("\nmore uncertain than {} of the gallery's own", percentile(share));
     }
     text += &format!("\ncosine with the last step {:.3}", step.cosine_to_last);
     text
+}
+
+/// A share of a finite gallery, which proves neither 0 % nor 100 %.
+fn percentile(share: f64) -> String {
+    match (100.0 * share).round() {
+        percent if percent < 1.0 => "< 1 %".to_owned(),
+        percent if percent > 99.0 => "> 99 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    }
 }
 
 /// What τ says, with its evidence.
@@ -509,6 +520,11 @@ fn smallest_p(steps: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percentile_is_never_0_or_100() {
+        assert_eq!([0.0, 0.83, 1.0].map(percentile), ["< 1 %", "83 %", "> 99 %"]);
+    }
 
     #[test]
     fn empty_lines_are_no_steps() {

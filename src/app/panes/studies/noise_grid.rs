@@ -12,6 +12,7 @@ use crate::app::chart::diamond;
 use crate::app::icons;
 use crate::app::layout::PaneKind;
 use crate::app::panes::Cx;
+use crate::app::panes::hover::HoverTeller;
 use crate::app::state::Study;
 use crate::app::state::history::{Entry, EntryId};
 use crate::app::state::jobs::JobKind;
@@ -33,13 +34,12 @@ const MOST: usize = 16;
 pub struct NoiseGridView {
     embeddings: usize,
     noises: usize,
-    /// The sample whose row the pointer was over.
-    hovered: Option<usize>,
+    hover: HoverTeller,
 }
 
 impl Default for NoiseGridView {
     fn default() -> Self {
-        Self { embeddings: 4, noises: 4, hovered: None }
+        Self { embeddings: 4, noises: 4, hover: HoverTeller::default() }
     }
 }
 
@@ -149,11 +149,7 @@ impl NoiseGridView {
                 }
             }
         });
-        let hovered = hovered.filter(|_| linked);
-        if hovered != self.hovered {
-            self.hovered = hovered;
-            cx.send(Action::Hover(hovered.map(Item::Sample)));
-        }
+        self.hover.tell(cx, hovered.filter(|_| linked).map(Item::Sample));
     }
 }
 
