@@ -11,7 +11,7 @@ mod background;
 mod chart;
 mod chrome;
 pub mod command;
-mod command_line;
+pub mod command_line;
 mod config_store;
 pub mod core;
 pub mod dialogs;

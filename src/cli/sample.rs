@@ -288,7 +288,37 @@ fn uncertainty_text(result: &QueryResult) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::app::command_line::arguments;
+    use crate::decoder::SchedulerKind;
+    use crate::session::recipe::Bridge;
+    use crate::session::request::ModelChoice;
+
+    #[test]
+    fn the_command_line_of_a_recipe_gives_the_recipe_back() {
+        let assets = Assets::find(None).unwrap();
+        let both = Parts { decode: true, search: true };
+        for (text, bridge, parts) in [
+            ("a slice of cake", None, both),
+            ("-n 'quoted' \"text\"", Some(Bridge::LinearMap), both),
+            ("food", Some(Bridge::None), Parts { decode: false, search: false }),
+        ] {
+            let choice = ModelChoice { bridge, ..ModelChoice::default() };
+            let query = RecipeQuery::Text(text.to_owned());
+            let mut recipe = request::new(query, &choice, parts, &assets).unwrap();
+            recipe.sampling.seed = u64::MAX;
+            recipe.sampling.temperature = 0.3;
+            recipe.retrieval.top_k = 7;
+            recipe.decoding.scheduler = Some(SchedulerKind::EulerAncestral);
+            recipe.decoding.prompt = "-a glossy drawing".to_owned();
+            let words = std::iter::once("haze".to_owned()).chain(arguments(&recipe));
+            let cli = crate::cli::Cli::try_parse_from(words).unwrap();
+            let Some(crate::cli::Command::Sample(sample)) = cli.command else { panic!("{text}") };
+            assert_eq!(sample.recipe(&assets).unwrap(), recipe, "{text}");
+        }
+    }
 
     #[test]
     fn a_name_that_ends_like_an_image_is_one_even_if_it_is_missing() {

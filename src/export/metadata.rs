@@ -83,7 +83,10 @@ pub fn read_sheet(path: &Path) -> Result<(RgbImage, Value), SheetError> {
     let size = reader
         .output_buffer_size()
         .filter(|&size| size <= PIXEL_LIMIT)
-        .ok_or_else(|| damaged("its dimensions are too large".to_owned()))?;
+        .ok_or_else(|| match reader.info().utf8_text.iter().any(|chunk| chunk.keyword == KEYWORD) {
+            true => damaged("its dimensions are too large".to_owned()),
+            false => SheetError::NoRecipe { path: path.to_owned() },
+        })?;
     let mut pixels = vec![0; size];
     let frame = reader.next_frame(&mut pixels).map_err(png_error)?;
     reader.finish().map_err(png_error)?;

@@ -324,7 +324,9 @@ mod tests {
         }
         let second = handle.submit(Work::Analyse(recipe("second")));
         let third = handle.submit(Work::Analyse(recipe("third")));
-        for _ in 0..6 {
+        // The orders are heard before the first job takes another step.
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..12 {
             let _ = tokens.send(());
         }
         let heard = until_ended(&handle, 3);
