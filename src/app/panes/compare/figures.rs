@@ -35,7 +35,8 @@ pub fn show(ui: &mut Ui, theme: &Theme, comparison: &Comparison, passes: Pair<us
              should shrink with more data like this query.",
             passes.a, passes.b
         );
-        let end = figures.total.a.max(figures.total.b);
+        // Room behind the larger value, so that its mark and the axis label do not meet.
+        let end = 1.15 * figures.total.a.max(figures.total.b);
         for (name, meaning, colour, values) in [
             ("aleatoric", ALEATORIC, theme.aleatoric, figures.aleatoric),
             ("epistemic", epistemic.as_str(), theme.epistemic, figures.epistemic),
