@@ -136,7 +136,8 @@ pub fn top_bar(ui: &mut Ui, cx: &mut Cx<'_>, undo: UndoState) {
 /// The palette's button and the device, as far as they fit.
 fn right_side(ui: &mut Ui, cx: &mut Cx<'_>) {
     let text = UiCommand::Palette.text();
-    let keys = text.key.map(|key| ui.ctx().format_shortcut(&key)).unwrap_or_default();
+    let keys =
+        text.key.map(|key| crate::app::command::key_text(ui.ctx(), &key)).unwrap_or_default();
     let commands = format!("{} Commands", icons::COMMAND);
     let device = device_text(cx.state);
     let body = FontId::proportional(13.0);
@@ -185,7 +186,7 @@ fn menu_item(ui: &mut Ui, cx: &mut Cx<'_>, command: UiCommand, undo: UndoState) 
     let usable = availability(command, cx.state, undo);
     let mut button = egui::Button::new(format!("{}  {}", text.icon, text.name));
     if let Some(key) = text.key {
-        button = button.shortcut_text(ui.ctx().format_shortcut(&key));
+        button = button.shortcut_text(crate::app::command::key_text(ui.ctx(), &key));
     }
     let response = ui.add_enabled(usable.is_ok(), button);
     let response = response.on_hover_text(text.tooltip);
@@ -406,7 +407,11 @@ fn warnings_line(state: &State) -> Option<String> {
 /// The keys that matter most.
 fn hint(ui: &Ui) -> String {
     let key = |command: UiCommand| {
-        command.text().key.map(|key| ui.ctx().format_shortcut(&key)).unwrap_or_default()
+        command
+            .text()
+            .key
+            .map(|key| crate::app::command::key_text(ui.ctx(), &key))
+            .unwrap_or_default()
     };
     format!(
         "Enter run · {} decode · / query · {} commands",

@@ -75,6 +75,22 @@ const fn ctrl_shift(key: Key) -> Option<KeyboardShortcut> {
     Some(KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), key))
 }
 
+/// A shortcut as people read it: "Ctrl+P", "/", "[".
+pub fn key_text(context: &egui::Context, shortcut: &KeyboardShortcut) -> String {
+    let text = context.format_shortcut(shortcut);
+    let symbol = match shortcut.logical_key {
+        Key::Slash => "/",
+        Key::OpenBracket => "[",
+        Key::CloseBracket => "]",
+        Key::Equals => "=",
+        Key::Minus => "-",
+        Key::Comma => ",",
+        Key::Questionmark => "?",
+        _ => return text,
+    };
+    text.replace(shortcut.logical_key.name(), symbol)
+}
+
 impl UiCommand {
     /// In the order of the palette.
     pub const ALL: [UiCommand; 44] = {

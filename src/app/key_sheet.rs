@@ -85,7 +85,7 @@ fn groups(context: &Context) -> Vec<Group> {
             .flatten()
             .filter_map(|command| {
                 let text = command.text();
-                Some((context.format_shortcut(&text.key?), text.name))
+                Some((crate::app::command::key_text(context, &text.key?), text.name))
             })
             .collect(),
     });

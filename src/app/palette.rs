@@ -159,7 +159,7 @@ fn row(
         painter.text(at(rect.left() + 8.0), Align2::LEFT_CENTER, text.icon, body, strong);
         let right = match usable {
             Err(reason) => Some(reason.to_owned()),
-            Ok(()) => text.key.map(|key| ui.ctx().format_shortcut(&key)),
+            Ok(()) => text.key.map(|key| crate::app::command::key_text(ui.ctx(), &key)),
         };
         let mut free =
             Rect::from_x_y_ranges((rect.left() + 32.0)..=(rect.right() - 8.0), rect.y_range());

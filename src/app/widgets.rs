@@ -28,7 +28,7 @@ pub fn command_button(ui: &mut Ui, cx: &mut Cx<'_>, command: UiCommand) {
     let text = command.text();
     let mut button = egui::Button::new(format!("{} {}", text.icon, text.name));
     if let Some(key) = text.key {
-        button = button.shortcut_text(ui.ctx().format_shortcut(&key));
+        button = button.shortcut_text(crate::app::command::key_text(ui.ctx(), &key));
     }
     if ui.add(button).on_hover_text(text.tooltip).clicked() {
         cx.send(Action::Command(command));

@@ -80,13 +80,12 @@ pub fn read_sheet(path: &Path) -> Result<(RgbImage, Value), SheetError> {
     );
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(png_error)?;
-    let size = reader
-        .output_buffer_size()
-        .filter(|&size| size <= PIXEL_LIMIT)
-        .ok_or_else(|| match reader.info().utf8_text.iter().any(|chunk| chunk.keyword == KEYWORD) {
+    let size = reader.output_buffer_size().filter(|&size| size <= PIXEL_LIMIT).ok_or_else(
+        || match reader.info().utf8_text.iter().any(|chunk| chunk.keyword == KEYWORD) {
             true => damaged("its dimensions are too large".to_owned()),
             false => SheetError::NoRecipe { path: path.to_owned() },
-        })?;
+        },
+    )?;
     let mut pixels = vec![0; size];
     let frame = reader.next_frame(&mut pixels).map_err(png_error)?;
     reader.finish().map_err(png_error)?;

@@ -55,13 +55,16 @@ pub fn ui(ui: &mut Ui, cx: &mut Cx<'_>, form: &mut QueryForm) {
         },
     };
     if let Some(message) = message {
-        let text = ui.painter().layout(
+        let mut job = egui::text::LayoutJob::simple(
             message,
             egui::FontId::proportional(13.0),
             cx.theme.muted,
             rect.width() - 16.0,
         );
-        ui.painter().galley(rect.center() - text.size() / 2.0, text, cx.theme.muted);
+        job.halign = egui::Align::Center;
+        let text = ui.painter().layout_job(job);
+        let top = rect.center().y - text.size().y / 2.0;
+        ui.painter().galley(egui::pos2(rect.center().x, top), text, cx.theme.muted);
     }
     response.widget_info(|| {
         egui::WidgetInfo::labeled(egui::Role::Button, true, "Query image: open another")
