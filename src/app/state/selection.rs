@@ -30,6 +30,8 @@ pub enum SelectMode {
 pub struct Selection {
     pub hovered: Option<Item>,
     items: BTreeSet<Item>,
+    /// Grows with every change of what is selected.
+    version: u64,
     /// Where the last pick came from, for the status bar.
     pub from: Option<PaneKind>,
     /// Hide what is not selected, instead of fading it.
@@ -43,6 +45,11 @@ impl Selection {
 
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Grows with every change of what is selected, so that what is derived from it can be kept.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Item> + '_ {
@@ -86,6 +93,7 @@ impl Selection {
     /// other.
     pub fn apply(&mut self, items: &[Item], mode: SelectMode, from: PaneKind) {
         self.from = Some(from);
+        self.version += 1;
         let is_dimension = |item: &Item| matches!(item, Item::Dimension(_));
         match mode {
             SelectMode::Replace => {
@@ -107,6 +115,7 @@ impl Selection {
 
     pub fn clear(&mut self) {
         self.items.clear();
+        self.version += 1;
         self.isolated = false;
     }
 }
