@@ -41,7 +41,9 @@ impl Variances {
             count: sorted.len(),
             share_below: below as f64 / sorted.len() as f64,
             median: *sorted.get(sorted.len() / 2)?,
-            quantiles: (0..=QUANTILES).map(|i| sorted[i * (sorted.len() - 1) / QUANTILES]).collect(),
+            quantiles: (0..=QUANTILES)
+                .map(|i| sorted[i * (sorted.len() - 1) / QUANTILES])
+                .collect(),
         })
     }
 
