@@ -57,22 +57,23 @@ impl Selection {
     }
 
     pub fn dimensions(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().filter_map(|item| match item {
-            Item::Dimension(d) => Some(d),
+        // Items sort by kind: each kind is one range, found without a look at the others.
+        self.items.range(Item::Dimension(0)..).filter_map(|item| match item {
+            Item::Dimension(d) => Some(*d),
             _ => None,
         })
     }
 
     pub fn samples(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().filter_map(|item| match item {
-            Item::Sample(s) => Some(s),
+        self.items.range(Item::Sample(0)..Item::Gallery(0)).filter_map(|item| match item {
+            Item::Sample(s) => Some(*s),
             _ => None,
         })
     }
 
     pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().filter_map(|item| match item {
-            Item::Gallery(row) => Some(row),
+        self.items.range(Item::Gallery(0)..Item::Dimension(0)).filter_map(|item| match item {
+            Item::Gallery(row) => Some(*row),
             _ => None,
         })
     }
