@@ -67,7 +67,7 @@ pub(super) const CIVIDIS: [u32; 256] = [
     0xfee434, 0xfee535, 0xfee636, 0xfee838,
 ];
 
-/// Vik, diverging, by Fabio Crameri (Scientific colour maps 8, MIT).
+/// Vik, diverging, from Scientific colour maps 8, copyright (c) 2023 Fabio Crameri, MIT licence.
 pub(super) const VIK: [u32; 256] = [
     0x001261, 0x011462, 0x011563, 0x011764, 0x011865, 0x011a66, 0x021c67, 0x021d68, 0x021f69,
     0x02206a, 0x02226b, 0x02236c, 0x02256d, 0x02276e, 0x02286f, 0x022a70, 0x022b71, 0x022d72,

@@ -63,6 +63,8 @@ pub struct MapPane {
     /// When and where the last search under the pointer was, and with which view.
     tested: Option<(f64, Pos2, Camera)>,
     pinned: Option<Item>,
+    /// The selection before the last click, which a double click brings back.
+    before_click: Vec<Item>,
     outline: Option<Outline>,
     thumbnails: bool,
     thumbnail_size: f32,
@@ -82,6 +84,7 @@ impl Default for MapPane {
             hovered: None,
             tested: None,
             pinned: None,
+            before_click: Vec::new(),
             outline: None,
             thumbnails: false,
             thumbnail_size: 64.0,
@@ -113,11 +116,14 @@ struct Hovered {
 
 /// A lasso or a box while it is drawn.
 struct Outline {
-    /// Corners on the map.
+    /// Where the drag began, on the map.
+    origin: [f32; 2],
+    /// Corners on the map; the last follows the pointer.
     corners: Vec<[f32; 2]>,
-    /// Items inside, and when they were counted.
+    /// Items inside, and when they were counted; `stale` once it has grown since.
     count: usize,
     counted: f64,
+    stale: bool,
 }
 
 impl MapPane {
@@ -144,7 +150,7 @@ impl MapPane {
                 self.foot(ui, cx, &shown, below);
             }
         }
-        ui.allocate_rect(whole, Sense::hover());
+        ui.advance_cursor_after_rect(whole);
         self.shown = Some(shown);
     }
 
@@ -256,7 +262,8 @@ impl MapPane {
         let painter = ui.painter_at(rect.intersect(ui.clip_rect()));
         painter.rect_filled(rect, 0.0, cx.theme.panel);
         marks::axes_of_map(&painter, cx, &camera, rect);
-        self.clouds(ui, cx, shown, rect, camera, whole, transform);
+        let zoom = (camera.scale / whole.scale) as f32;
+        self.clouds(ui, cx, shown, rect, transform, zoom);
         let of_row = |row: usize| shown.positions.get(row).map(|&at| transform.apply(at));
         if let Some(a) = &self.a {
             if self.thumbnails {
@@ -353,39 +360,48 @@ impl MapPane {
         if response.drag_started_by(PointerButton::Primary)
             && let Some(origin) = ui.input(|i| i.pointer.press_origin())
         {
-            self.outline = Some(Outline { corners: vec![at(origin)], count: 0, counted: 0.0 });
+            let origin = at(origin);
+            self.outline = Some(Outline {
+                origin,
+                corners: vec![origin],
+                count: 0,
+                counted: 0.0,
+                stale: false,
+            });
         }
         let Some(outline) = &mut self.outline else { return };
-        let transform = camera.transform(rect);
-        let mut grew = false;
         if let Some(pointer) = ui.input(|i| i.pointer.latest_pos())
             && (response.dragged() || response.drag_stopped())
         {
-            let first = outline.corners[0];
-            let last = outline.corners.last().map_or(first, |&last| last);
-            if transform.apply(last).distance(pointer) >= LASSO_STEP {
+            let last = outline.corners.last().map_or(outline.origin, |&last| last);
+            if camera.transform(rect).apply(last).distance(pointer) >= LASSO_STEP {
                 let corner = at(pointer);
-                match self.tool {
-                    Tool::Box => {
-                        outline.corners =
-                            vec![first, [corner[0], first[1]], corner, [first[0], corner[1]]];
-                    }
-                    _ => outline.corners.push(corner),
+                if self.tool == Tool::Box {
+                    let [x, y] = outline.origin;
+                    outline.corners = vec![[x, corner[1]], [x, y], [corner[0], y], corner];
+                } else {
+                    outline.corners.push(corner);
                 }
-                grew = true;
+                outline.stale = true;
             }
         }
+        let corners = std::mem::take(&mut outline.corners);
         if response.drag_stopped() {
-            let corners = std::mem::take(&mut outline.corners);
             self.outline = None;
             if corners.len() >= 3 {
                 let items = self.inside(shown, &corners);
                 cx.send(Action::Select { items, mode: mode(ui), from: PaneKind::Map });
             }
-        } else if grew && now - outline.counted >= THROTTLE {
-            let corners = std::mem::take(&mut outline.corners);
-            let count = self.inside(shown, &corners).len();
-            self.outline = Some(Outline { corners, count, counted: now });
+            return;
+        }
+        let left = THROTTLE - (now - outline.counted);
+        let count = (outline.stale && left <= 0.0).then(|| self.inside(shown, &corners).len());
+        let Some(outline) = &mut self.outline else { return };
+        outline.corners = corners;
+        if let Some(count) = count {
+            (outline.count, outline.counted, outline.stale) = (count, now, false);
+        } else if outline.stale {
+            ui.request_repaint_after(std::time::Duration::from_secs_f64(left.max(0.0)));
         }
     }
 
@@ -441,7 +457,8 @@ impl MapPane {
                         return;
                     }
                     let left = THROTTLE - (now - time);
-                    if left > 0.0 {
+                    // A press acts on what is under it now.
+                    if left > 0.0 && !ui.input(|i| i.pointer.any_pressed()) {
                         ui.request_repaint_after(std::time::Duration::from_secs_f64(left));
                         return;
                     }
@@ -494,6 +511,8 @@ impl MapPane {
     fn click(&mut self, ui: &Ui, cx: &mut Cx<'_>, response: &Response) {
         let item = self.hovered.map(|hovered| hovered.item);
         if response.double_clicked_by(PointerButton::Primary) {
+            let items = std::mem::take(&mut self.before_click);
+            cx.send(Action::Select { items, mode: SelectMode::Replace, from: PaneKind::Map });
             if let Some(Item::Gallery(row)) = item
                 && let Some(path) =
                     card::name(self.a.as_ref(), row).and_then(|name| name.image_path.clone())
@@ -502,12 +521,15 @@ impl MapPane {
             }
         } else if response.clicked_by(PointerButton::Primary) {
             response.request_focus();
+            let is_dimension = |item: &Item| matches!(item, Item::Dimension(_));
+            self.before_click =
+                cx.state.selection.iter().filter(|item| !is_dimension(item)).collect();
             let mode = mode(ui);
             match item {
                 Some(item) => {
                     cx.send(Action::Select { items: vec![item], mode, from: PaneKind::Map });
                 }
-                None if mode == SelectMode::Replace && !cx.state.selection.is_empty() => {
+                None if mode == SelectMode::Replace && !self.before_click.is_empty() => {
                     cx.send(Action::Select { items: Vec::new(), mode, from: PaneKind::Map });
                 }
                 None => {}
@@ -522,12 +544,10 @@ impl MapPane {
         cx: &Cx<'_>,
         shown: &Shown,
         rect: Rect,
-        camera: Camera,
-        whole: Camera,
         transform: Transform,
+        zoom: f32,
     ) {
         let theme = cx.theme;
-        let zoom = (camera.scale / whole.scale) as f32;
         let count = shown.positions.len();
         let (radius, opacity) = dots(count, rect.area() * zoom * zoom);
         let disc = |points: &Arc<[[f32; 2]]>, radius: f32, colour: Color32| Layer {
@@ -541,11 +561,10 @@ impl MapPane {
         let mut layers = Vec::new();
         if chosen.is_none() || !cx.state.selection.isolated {
             let faded = if chosen.is_some() { 0.35 } else { 1.0 };
-            // On a dark panel points in the cloud's own colour would vanish when they are faint.
             layers.push(disc(
                 &shown.positions,
                 radius,
-                theme.muted.gamma_multiply(opacity * faded),
+                theme.gallery.gamma_multiply(opacity * faded),
             ));
         }
         if let Some(selected) = chosen {
@@ -655,7 +674,7 @@ impl MapPane {
         } else {
             format!("gallery, {} items", axes::count(total))
         };
-        let mut lines = vec![Line::new(Shape::Disc, 2.0, theme.muted, gallery)];
+        let mut lines = vec![Line::new(Shape::Disc, 2.0, theme.gallery, gallery)];
         if let Some(a) = &self.a
             && let Some(places) = &a.places
         {
@@ -761,7 +780,7 @@ fn dots(count: usize, area: f32) -> (f32, f32) {
     let each = area / count.max(1) as f32;
     let radius = (each.sqrt() * 0.12).clamp(0.75, 1.5);
     let overlap = std::f32::consts::PI * radius * radius / each.max(1e-6);
-    (radius, (0.9 / (1.0 + 2.0 * overlap)).max(0.04))
+    (radius, (0.95 / (1.0 + overlap)).max(0.07))
 }
 
 #[cfg(test)]
@@ -775,7 +794,7 @@ mod tests {
         let (many_radius, many_opacity) = dots(1_000_000, area);
         let (near_radius, near_opacity) = dots(1_000_000, area * 1e4);
         assert!(few_radius > many_radius && few_opacity > 0.8);
-        assert!(many_opacity < 0.1 && many_radius >= 0.75);
+        assert!(many_opacity < 0.15 && many_radius >= 0.75);
         assert!(near_opacity > 0.8 && near_radius > many_radius);
     }
 }

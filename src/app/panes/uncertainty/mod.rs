@@ -57,6 +57,8 @@ pub struct UncertaintyPane {
     brush: Option<f64>,
     /// Position that the arrow keys move.
     cursor: Option<usize>,
+    /// The dimensions selected before the last click, which a double click brings back.
+    before_click: Vec<usize>,
     /// Selected dimensions, and the selection they were taken from.
     selected: Option<(u64, Vec<usize>)>,
     /// The heat map where there is no device to draw it.
@@ -78,6 +80,7 @@ impl Default for UncertaintyPane {
             hovered: None,
             brush: None,
             cursor: None,
+            before_click: Vec::new(),
             selected: None,
             picture: None,
             hatch: None,
@@ -258,7 +261,7 @@ impl UncertaintyPane {
                     offsets: WALK.to_vec(),
                 });
             }
-            if chosen > 0 {
+            if chosen > 0 && ui.available_width() > 60.0 {
                 let text = format!("{} of {} selected", axes::count(chosen), prepared.dim());
                 let text = egui::RichText::new(text).small().color(cx.theme.muted);
                 ui.add(egui::Label::new(text).truncate());
@@ -289,10 +292,10 @@ impl UncertaintyPane {
 
     fn plots(&mut self, ui: &mut Ui, cx: &mut Cx<'_>, prepared: &Prepared) {
         let whole = ui.available_rect_before_wrap();
-        let response = ui.allocate_rect(whole, Sense::hover());
+        ui.advance_cursor_after_rect(whole);
         if whole.width() < 100.0 || whole.height() < 60.0 {
             let hint = "Enlarge this pane to see the plots";
-            axes::caption(ui, response.rect, Align2::CENTER_CENTER, hint, cx.theme.muted);
+            axes::caption(ui, whole, Align2::CENTER_CENTER, hint, cx.theme.muted);
             return;
         }
         let left = whole.left() + LEFT;
@@ -406,6 +409,8 @@ impl UncertaintyPane {
         if response.double_clicked_by(PointerButton::Primary) {
             self.x = None;
             self.y = None;
+            let before = std::mem::take(&mut self.before_click);
+            select_dimensions(cx, before, SelectMode::Replace);
         } else {
             if x != plot.x {
                 self.x = Some(x.limited(NARROWEST, &x_bounds));
@@ -431,8 +436,11 @@ impl UncertaintyPane {
                 .collect();
             select_dimensions(cx, dimensions, mode(ui));
         }
-        if response.clicked_by(PointerButton::Primary) {
+        if response.clicked_by(PointerButton::Primary)
+            && !response.double_clicked_by(PointerButton::Primary)
+        {
             response.request_focus();
+            self.before_click = self.chosen().to_vec();
             let column =
                 response.interact_pointer_pos().and_then(|pointer| plot.column_at(pointer.x));
             if let Some(position) = column {
