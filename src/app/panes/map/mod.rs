@@ -315,7 +315,8 @@ impl MapPane {
         } else if self.tool != Tool::Pan && response.hovered() {
             ui.set_cursor_icon(egui::CursorIcon::Crosshair);
         }
-        let fits = response.double_clicked_by(PointerButton::Primary) && self.hovered.is_none();
+        let fits =
+            response.double_clicked_by(PointerButton::Primary) && self.hovered_file().is_none();
         if fits {
             self.camera = None;
             return whole;
@@ -508,15 +509,20 @@ impl MapPane {
         best.map(|(item, _)| item)
     }
 
+    /// The image of the gallery item under the pointer, where it is known.
+    fn hovered_file(&self) -> Option<std::path::PathBuf> {
+        match self.hovered?.item {
+            Item::Gallery(row) => card::name(self.a.as_ref(), row)?.image_path.clone(),
+            _ => None,
+        }
+    }
+
     fn click(&mut self, ui: &Ui, cx: &mut Cx<'_>, response: &Response) {
         let item = self.hovered.map(|hovered| hovered.item);
         if response.double_clicked_by(PointerButton::Primary) {
             let items = std::mem::take(&mut self.before_click);
             cx.send(Action::Select { items, mode: SelectMode::Replace, from: PaneKind::Map });
-            if let Some(Item::Gallery(row)) = item
-                && let Some(path) =
-                    card::name(self.a.as_ref(), row).and_then(|name| name.image_path.clone())
-            {
+            if let Some(path) = self.hovered_file() {
                 cx.send(Action::QueryImageFile(path));
             }
         } else if response.clicked_by(PointerButton::Primary) {
