@@ -1,43 +1,51 @@
-// A cloud of points: every instance is one point, drawn as a small disc.
+// A cloud of marks of one size, colour and shape: one instance of a square per point.
 
-struct View {
-    // Pixels per unit, x and y.
-    scale: vec2<f32>,
-    // Position in the middle of the plot.
-    centre: vec2<f32>,
-    // Width and height of the plot in pixels.
-    size: vec2<f32>,
-    // Radius of a point in pixels.
-    radius: f32,
-    padding: f32,
-    // Not premultiplied.
+struct Uniforms {
+    // What the target's -1..1 stands for, in pixels: left, top, width, height.
+    viewport: vec4<f32>,
+    // From data to pixels: scale x, scale y, offset x, offset y.
+    transform: vec4<f32>,
+    // Premultiplied, encoded as the target is.
     colour: vec4<f32>,
+    // Half size in pixels, shape (0 disc, 1 square, 2 diamond), width of the outline in pixels
+    // (0: filled), unused.
+    mark: vec4<f32>,
 };
 
-@group(0) @binding(0) var<uniform> view: View;
+@group(0) @binding(0) var<uniform> u: Uniforms;
 
 struct Corner {
     @builtin(position) position: vec4<f32>,
-    // From the point's middle, in pixels.
-    @location(0) offset: vec2<f32>,
+    // Pixels from the mark's centre.
+    @location(0) local: vec2<f32>,
 };
 
 @vertex
-fn corner(@builtin(vertex_index) index: u32, @location(0) point: vec2<f32>) -> Corner {
-    var corners = array<vec2<f32>, 6>(
-        vec2<f32>(-1.0, -1.0), vec2<f32>(1.0, -1.0), vec2<f32>(-1.0, 1.0),
-        vec2<f32>(-1.0, 1.0), vec2<f32>(1.0, -1.0), vec2<f32>(1.0, 1.0),
-    );
-    let offset = corners[index] * (view.radius + 1.0);
-    let pixel = (point - view.centre) * view.scale + offset;
+fn vs_main(@builtin(vertex_index) i: u32, @location(0) point: vec2<f32>) -> Corner {
+    let corner = vec2<f32>(f32(i & 1u) * 2.0 - 1.0, f32(i >> 1u) * 2.0 - 1.0);
+    // One pixel more, for the smooth edge.
+    let local = corner * (u.mark.x + 1.0);
+    let pixel = point * u.transform.xy + u.transform.zw + local;
+    let unit = (pixel - u.viewport.xy) / u.viewport.zw;
     var out: Corner;
-    out.position = vec4<f32>(2.0 * pixel / view.size, 0.0, 1.0);
-    out.offset = offset;
+    out.position = vec4<f32>(unit.x * 2.0 - 1.0, 1.0 - unit.y * 2.0, 0.0, 1.0);
+    out.local = local;
     return out;
 }
 
 @fragment
-fn colour(in: Corner) -> @location(0) vec4<f32> {
-    let alpha = view.colour.a * clamp(view.radius + 0.5 - length(in.offset), 0.0, 1.0);
-    return vec4<f32>(view.colour.rgb * alpha, alpha);
+fn fs_main(in: Corner) -> @location(0) vec4<f32> {
+    let p = abs(in.local);
+    // Signed distance to the edge, negative inside.
+    var distance = length(p) - u.mark.x;
+    if u.mark.y > 1.5 {
+        distance = (p.x + p.y - u.mark.x) * 0.70710678;
+    } else if u.mark.y > 0.5 {
+        distance = max(p.x, p.y) - u.mark.x;
+    }
+    if u.mark.z > 0.0 {
+        let half_width = u.mark.z * 0.5;
+        distance = abs(distance + half_width) - half_width;
+    }
+    return u.colour * clamp(0.5 - distance, 0.0, 1.0);
 }

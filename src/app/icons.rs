@@ -53,3 +53,6 @@ pub const FILE_IMAGE: &str = "\u{ea24}";
 pub const CIRCLE_HALF: &str = "\u{e18c}";
 pub const ARROWS_CLOCKWISE: &str = "\u{e094}";
 pub const FUNNEL: &str = "\u{e266}";
+pub const CROSSHAIR: &str = "\u{e1d6}";
+pub const LIST_DASHES: &str = "\u{e2f4}";
+pub const SLIDERS_HORIZONTAL: &str = "\u{e434}";

@@ -141,7 +141,12 @@ impl Theme {
         let widgets = &mut visuals.widgets;
         for (widget, fill, edge, text) in [
             (&mut widgets.noninteractive, self.panel, self.hairline, self.text),
-            (&mut widgets.inactive, self.raised, self.hairline, self.text),
+            (
+                &mut widgets.inactive,
+                self.raised,
+                self.hairline.lerp_to_gamma(self.edge, 0.5),
+                self.text,
+            ),
             (&mut widgets.hovered, self.hover, self.edge, self.strong),
             (&mut widgets.active, self.hover, self.accent, self.strong),
             (&mut widgets.open, self.hover, self.edge, self.strong),

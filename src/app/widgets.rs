@@ -67,7 +67,6 @@ pub fn failure(ui: &mut Ui, cx: &mut Cx<'_>, title: &str, failure: &JobFailure) 
 /// A running job: stage, bar, time left, pause and cancel.
 pub fn busy(ui: &mut Ui, cx: &mut Cx<'_>, job: &Job) {
     ui.horizontal(|ui| {
-        ui.label(RichText::new(job_line(job)).color(cx.theme.muted));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let cancel = ui
                 .add_enabled(!job.cancelling, egui::Button::new(icons::X).small())
@@ -83,10 +82,14 @@ pub fn busy(ui: &mut Ui, cx: &mut Cx<'_>, job: &Job) {
             if ui.add(egui::Button::new(icon).small()).on_hover_text(tip).clicked() {
                 cx.send(Action::Pause(job.id, !job.paused));
             }
-            let bar = egui::ProgressBar::new(job.fraction().unwrap_or(0.0)).desired_height(6.0);
-            ui.add(bar.fill(cx.theme.primary));
+            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                let line = RichText::new(job_line(job)).color(cx.theme.muted);
+                ui.add(egui::Label::new(line).truncate());
+            });
         });
     });
+    let bar = egui::ProgressBar::new(job.fraction().unwrap_or(0.0)).desired_height(4.0);
+    ui.add(bar.fill(cx.theme.primary).desired_width(ui.available_width()));
 }
 
 /// The stage of a job in words, with steps and time left.

@@ -353,6 +353,8 @@ impl HazeApp {
     }
 
     fn show_pane(&mut self, pane: PaneKind) {
+        // What was under the pointer may be hidden now, and would then stay hovered.
+        self.core.state.selection.hovered = None;
         let shown = self
             .tree
             .make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(kind) if *kind == pane));

@@ -1,7 +1,7 @@
 //! Rough colours of latents without the VAE: a linear map from latent channels to RGB.
 //!
-//! The map is fitted by least squares on pictures of plain colours and gradients, which the VAE
-//! encodes: it needs no data, and works for any VAE.
+//! The map is fitted by least squares on what the VAE makes of its own latents of plain colours,
+//! gradients and discs: it needs no data, and works for any VAE.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use faer::linalg::solvers::Solve;
@@ -14,7 +14,7 @@ use super::vae::Vae;
 use crate::random::{Stream, generator};
 
 /// Pictures that the map is fitted on.
-const PICTURES: usize = 24;
+const PICTURES: usize = 48;
 /// Their edge in latent pixels.
 const LATENT_SIDE: usize = 8;
 /// Size of a latent pixel in the preview.
@@ -40,11 +40,15 @@ impl LatentPreview {
         let pictures: Vec<Vec<f32>> = (0..PICTURES as u64).map(|i| picture(i, side)).collect();
         let data = TensorData::new(pictures.concat(), [PICTURES, 3, side, side]);
         let images = Tensor::<4>::from_data(data, (device, DType::F32));
-        let latents = vae.encode(images)?.mean.clone().mul_scalar(vae.scaling_factor());
+        let latents = vae.encode(images)?.mean;
+        // The decoder's own colours: what a preview has to foretell.
+        let pictures: Vec<f32> = vae.decode(latents.clone())?.into_data().iter().collect();
+        let latents = latents.mul_scalar(vae.scaling_factor());
         let latents: Vec<f32> = latents.into_data().iter().collect();
         let mut rows = Vec::new();
         let area = LATENT_SIDE * LATENT_SIDE;
-        for (picture, latents) in pictures.iter().zip(latents.chunks(channels * area)) {
+        let pictures = pictures.chunks(3 * side * side);
+        for (picture, latents) in pictures.zip(latents.chunks(channels * area)) {
             for pixel in 0..area {
                 let inputs: Vec<f64> =
                     (0..channels).map(|c| f64::from(latents[c * area + pixel])).collect();
@@ -80,22 +84,30 @@ impl LatentPreview {
     }
 }
 
-/// A gradient between two colours in some direction, `[3 * side * side]` from -1 to 1; every third
-/// is one plain colour.
+/// `[3 * side * side]` from -1 to 1: by turns one plain colour, a gradient between two, and a disc
+/// of one on white.
 fn picture(index: u64, side: usize) -> Vec<f32> {
     let mut rng = generator(0, Stream::InitialLatents, index);
     let mut colour = || -> [f32; 3] { std::array::from_fn(|_| rng.random_range(-1.0..1.0)) };
     let (from, to) = (colour(), colour());
-    let to = if index.is_multiple_of(3) { from } else { to };
     let angle = index as f32;
+    let radius = 0.2 + 0.25 * (0.5 + 0.5 * angle.sin());
     let mut values = Vec::with_capacity(3 * side * side);
     for channel in 0..3 {
         for y in 0..side {
             for x in 0..side {
-                let place = |v: usize| v as f32 / side as f32 - 0.5;
-                let along = place(x) * angle.cos() + place(y) * angle.sin();
-                let share = (along + 0.5).clamp(0.0, 1.0);
-                values.push(from[channel] * (1.0 - share) + to[channel] * share);
+                let place = |v: usize| (v as f32 + 0.5) / side as f32 - 0.5;
+                let (x, y) = (place(x), place(y));
+                values.push(match index % 3 {
+                    0 => from[channel],
+                    1 => {
+                        let share = x * angle.cos() + y * angle.sin() + 0.5;
+                        let share = share.clamp(0.0, 1.0);
+                        from[channel] * (1.0 - share) + to[channel] * share
+                    }
+                    _ if x.hypot(y) < radius => from[channel],
+                    _ => 1.0,
+                });
             }
         }
     }

@@ -24,6 +24,8 @@ use crate::query::{AlphaPolicy, read_image};
 const REFERENCE_SIZE: usize = 512;
 /// Inputs embedded at a time.
 const BATCH: usize = 64;
+/// Steps between the smallest and the largest variance that are kept with a result.
+const QUANTILES: usize = 50;
 const FILE_LIMIT: u64 = 16 << 20;
 
 /// Mean aleatoric variances of a gallery's own captions or images, sorted.
@@ -39,7 +41,9 @@ impl Variances {
             count: sorted.len(),
             share_below: below as f64 / sorted.len() as f64,
             median: *sorted.get(sorted.len() / 2)?,
-            quantiles: (0..=50).map(|i| sorted[i * (sorted.len() - 1) / 50]).collect(),
+            quantiles: (0..=QUANTILES)
+                .map(|i| sorted[i * (sorted.len() - 1) / QUANTILES])
+                .collect(),
         })
     }
 
@@ -132,6 +136,15 @@ mod tests {
         assert_eq!(variances.place(2.5).unwrap().share_below, 0.5);
         assert_eq!(variances.place(9.0).unwrap().share_below, 1.0);
         assert!(Variances(Vec::new()).place(1.0).is_none());
+    }
+
+    #[test]
+    fn quantiles_run_from_the_smallest_to_the_largest_variance() {
+        let variances = Variances((0..101).map(f64::from).collect());
+        let quantiles = variances.place(3.0).unwrap().quantiles;
+        assert_eq!(quantiles.len(), 51);
+        assert_eq!((quantiles[0], quantiles[25], quantiles[50]), (0.0, 50.0, 100.0));
+        assert_eq!(Variances(vec![7.0]).place(3.0).unwrap().quantiles, [7.0; 51]);
     }
 
     #[test]

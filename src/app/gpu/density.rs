@@ -1,166 +1,280 @@
-//! The density heat map on the device.
+//! The density heat map: generalised Gaussians side by side, evaluated at the screen's own scale.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use eframe::egui_wgpu::{CallbackResources, CallbackTrait, ScreenDescriptor};
-use egui::{Color32, PaintCallbackInfo};
+use bytemuck::{Pod, Zeroable};
+use eframe::egui_wgpu::{Callback, CallbackResources, CallbackTrait, ScreenDescriptor};
+use egui::{ColorImage, Id, PaintCallbackInfo, Painter, Rect};
 use wgpu::util::DeviceExt as _;
 
-use super::{components, pipeline, plots, texture_entry, uniform_entry};
-use crate::app::state::settings::ColourMap;
+use super::Resources;
+use super::colour_map::{self, Colours};
 
-/// Texels in one row of the texture of densities; more dimensions take more rows.
-const TEXTURE_WIDTH: u32 = 2048;
+pub(super) const SHADER: &str = include_str!("../../../shaders/density.wgsl");
 
-/// One dimension as the shader reads it.
+/// Columns per row of their texture, so that thousands of dimensions fit into the smallest
+/// texture that a device may allow.
+pub(super) const ROW: usize = 1024;
+
+/// Dimensions looked at per pixel, at most; as in the shader.
+const LOOKS: usize = 32;
+
+/// mu, alpha, beta and the height of the peak, 0 to 1, of one dimension.
+pub type Column = [f32; 4];
+
+/// The part of the plane that is shown: positions along x (column i covers i to i + 1), values
+/// along y.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    pub first: f32,
+    pub positions: f32,
+    pub low: f32,
+    pub values: f32,
+}
+
+/// Draws the columns into `rect`. `place` names the place they are kept under on the device.
+pub fn paint(
+    painter: &Painter,
+    place: Id,
+    rect: Rect,
+    columns: &Arc<[Column]>,
+    view: View,
+    colours: Colours,
+) {
+    let heat_map = HeatMap { place, rect, columns: Arc::clone(columns), view, colours };
+    painter.add(Callback::new_paint_callback(rect, heat_map));
+}
+
+/// The same picture without the device, `size` pixels wide and high.
+pub fn image(
+    columns: &[Column],
+    view: View,
+    size: [usize; 2],
+    colours: Colours,
+    panel: egui::Color32,
+) -> ColorImage {
+    let [width, height] = size;
+    let mut pixels = Vec::with_capacity(width * height);
+    for y in 0..height {
+        let high = view.low + view.values * (1.0 - y as f32 / height as f32);
+        let low = high - view.values / height as f32;
+        for x in 0..width {
+            let left = view.first + x as f32 / width as f32 * view.positions;
+            let level = level(columns, left, left + view.positions / width as f32, low, high);
+            pixels.push(level.map_or(panel, |level| colour_map::faded(colours, level, panel)));
+        }
+    }
+    ColorImage::new(size, pixels)
+}
+
+/// Mean over the columns between two positions of the largest density between two values, as in
+/// the shader; `None` beside the columns.
+fn level(columns: &[Column], left: f32, right: f32, low: f32, high: f32) -> Option<f32> {
+    let first = left.floor().max(0.0) as usize;
+    let end = (right.ceil().max(0.0) as usize).min(columns.len());
+    if end <= first {
+        return None;
+    }
+    let stride = (end - 1 - first) / LOOKS + 1;
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for at in (first..end).step_by(stride) {
+        let covered = (right.min((at + 1) as f32) - left.max(at as f32)).max(1e-6);
+        sum += covered * density(&columns[at], low, high);
+        weight += covered;
+    }
+    Some(sum / weight)
+}
+
+/// Largest of peak * exp(-(|y - mu| / alpha)^beta) between two values.
+fn density(&[mu, alpha, beta, peak]: &Column, low: f32, high: f32) -> f32 {
+    let distance = (low - mu).max(mu - high).max(0.0) / alpha;
+    if distance <= 0.0 { peak } else { peak * (-distance.powf(beta)).exp() }
+}
+
+struct HeatMap {
+    place: Id,
+    rect: Rect,
+    columns: Arc<[Column]>,
+    view: View,
+    colours: Colours,
+}
+
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct DensityRow {
-    pub mu: f32,
-    /// Scale, above 0.
-    pub alpha: f32,
-    /// Shape, above 0.
-    pub beta: f32,
-    /// Peak density over the largest peak of all dimensions, 0 to 1.
-    pub peak: f32,
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Uniforms {
+    plot: [f32; 4],
+    view: [f32; 4],
+    options: [f32; 4],
 }
 
-/// One heat map for one frame.
-pub struct DensityPlot {
-    /// Which plot it is.
-    pub key: u64,
-    /// In the order of the plot.
-    pub rows: Arc<Vec<DensityRow>>,
-    /// First and last dimension seen.
-    pub dimensions: [f32; 2],
-    /// Lowest and highest value seen.
-    pub values: [f32; 2],
-    pub panel: Color32,
-    pub colour_map: ColourMap,
-    pub dark: bool,
-    /// Width and height in pixels.
-    pub pixels: [f32; 2],
-    /// One scale for all dimensions, instead of each by its own peak.
-    pub common_scale: bool,
+/// What one place shows.
+struct Uploaded {
+    columns: Arc<[Column]>,
+    colours: Colours,
+    uniforms: wgpu::Buffer,
+    bindings: wgpu::BindGroup,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct View {
-    dimensions: [f32; 2],
-    values: [f32; 2],
-    panel: [f32; 4],
-    shape: [f32; 4],
-}
-
-pub(super) struct Pipeline {
+/// Pipeline and uploaded columns of all places.
+pub(super) struct Renderer {
     pipeline: wgpu::RenderPipeline,
     layout: wgpu::BindGroupLayout,
+    /// The colours of every map.
+    tables: HashMap<Colours, wgpu::TextureView>,
+    encodes: bool,
+    places: HashMap<Id, Uploaded>,
 }
 
-impl Pipeline {
-    pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat) -> Self {
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("density"),
-            entries: &[uniform_entry(0), texture_entry(1), texture_entry(2)],
-        });
-        let source = include_str!("../../../shaders/density.wgsl");
-        Self { pipeline: pipeline(device, format, "density", source, &layout, &[]), layout }
-    }
-}
-
-/// What one plot has on the device.
-pub(super) struct Buffers {
-    view: wgpu::Buffer,
-    bindings: wgpu::BindGroup,
-    rows: Arc<Vec<DensityRow>>,
-    colours: (ColourMap, bool),
-}
-
-impl Buffers {
-    fn new(
+impl Renderer {
+    pub(super) fn new(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
-        layout: &wgpu::BindGroupLayout,
-        plot: &DensityPlot,
+        format: wgpu::TextureFormat,
     ) -> Self {
-        let view = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("density view"),
-            size: size_of::<View>() as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let count = plot.rows.len().max(1);
-        let width = TEXTURE_WIDTH.min(count as u32);
-        let height = count.div_ceil(width as usize) as u32;
-        let mut padded = plot.rows.as_ref().clone();
-        padded.resize((width * height) as usize, bytemuck::Zeroable::zeroed());
-        let texture = |label, width, height, format, bytes: &[u8]| {
-            let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
-            let descriptor = wgpu::TextureDescriptor {
-                label: Some(label),
-                size,
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format,
-                usage: wgpu::TextureUsages::TEXTURE_BINDING,
-                view_formats: &[],
-            };
-            let order = wgpu::util::TextureDataOrder::LayerMajor;
-            let texture = device.create_texture_with_data(queue, &descriptor, order, bytes);
-            texture.create_view(&wgpu::TextureViewDescriptor::default())
+        let texture = |binding| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::FRAGMENT,
+            ty: wgpu::BindingType::Texture {
+                sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                view_dimension: wgpu::TextureViewDimension::D2,
+                multisampled: false,
+            },
+            count: None,
         };
-        let bytes = bytemuck::cast_slice(&padded);
-        let rows = texture("densities", width, height, wgpu::TextureFormat::Rgba32Float, bytes);
-        let table = super::colour_map::table(plot.colour_map, plot.dark);
-        let colours = texture("colours", 256, 1, wgpu::TextureFormat::Rgba8Unorm, &table);
-        let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
-        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("density"),
-            layout,
-            entries: &[
-                entry(0, view.as_entire_binding()),
-                entry(1, wgpu::BindingResource::TextureView(&rows)),
-                entry(2, wgpu::BindingResource::TextureView(&colours)),
-            ],
+            entries: &[super::uniform_entry(wgpu::ShaderStages::FRAGMENT), texture(1), texture(2)],
         });
-        let colours = (plot.colour_map, plot.dark);
-        Self { view, bindings, rows: Arc::clone(&plot.rows), colours }
+        let pipeline = super::pipeline(
+            device,
+            "density",
+            SHADER,
+            &layout,
+            &[],
+            wgpu::PrimitiveTopology::TriangleList,
+            format,
+        );
+        let table = |colours: Colours| {
+            let texels = colour_map::texels(colours);
+            let format = wgpu::TextureFormat::Rgba8Unorm;
+            (colours, upload_texture(device, queue, "colours", [256, 1], format, &texels))
+        };
+        Self {
+            pipeline,
+            layout,
+            tables: Colours::all().map(table).collect(),
+            encodes: format.is_srgb(),
+            places: HashMap::new(),
+        }
     }
 
-    fn fits(&self, plot: &DensityPlot) -> bool {
-        Arc::ptr_eq(&self.rows, &plot.rows) && self.colours == (plot.colour_map, plot.dark)
+    fn upload(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        heat_map: &HeatMap,
+        value: &Uniforms,
+    ) -> Option<Uploaded> {
+        let rows = heat_map.columns.len().div_ceil(ROW).max(1);
+        let mut texels = heat_map.columns.to_vec();
+        texels.resize(rows * ROW, [0.0, 1.0, 1.0, 0.0]);
+        let columns = upload_texture(
+            device,
+            queue,
+            "columns",
+            [ROW as u32, rows as u32],
+            wgpu::TextureFormat::Rgba32Float,
+            bytemuck::cast_slice(&texels),
+        );
+        let uniforms = super::uniform_buffer(device, "density", value);
+        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("density"),
+            layout: &self.layout,
+            entries: &[
+                wgpu::BindGroupEntry { binding: 0, resource: uniforms.as_entire_binding() },
+                wgpu::BindGroupEntry {
+                    binding: 1,
+                    resource: wgpu::BindingResource::TextureView(&columns),
+                },
+                wgpu::BindGroupEntry {
+                    binding: 2,
+                    resource: wgpu::BindingResource::TextureView(
+                        self.tables.get(&heat_map.colours)?,
+                    ),
+                },
+            ],
+        });
+        let columns = Arc::clone(&heat_map.columns);
+        Some(Uploaded { columns, colours: heat_map.colours, uniforms, bindings })
     }
 }
 
-impl CallbackTrait for DensityPlot {
+fn upload_texture(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    label: &str,
+    [width, height]: [u32; 2],
+    format: wgpu::TextureFormat,
+    texels: &[u8],
+) -> wgpu::TextureView {
+    let texture = device.create_texture_with_data(
+        queue,
+        &wgpu::TextureDescriptor {
+            label: Some(label),
+            size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING,
+            view_formats: &[],
+        },
+        wgpu::util::TextureDataOrder::LayerMajor,
+        texels,
+    );
+    texture.create_view(&wgpu::TextureViewDescriptor::default())
+}
+
+impl CallbackTrait for HeatMap {
     fn prepare(
         &self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
-        _screen: &ScreenDescriptor,
+        screen: &ScreenDescriptor,
         _encoder: &mut wgpu::CommandEncoder,
         resources: &mut CallbackResources,
     ) -> Vec<wgpu::CommandBuffer> {
-        let Some(plots) = plots(resources) else { return Vec::new() };
-        if plots.densities.get(&self.key).is_none_or(|buffers| !buffers.fits(self)) {
-            let buffers = Buffers::new(device, queue, &plots.density.layout, self);
-            plots.densities.insert(self.key, buffers);
-        }
-        let view = View {
-            dimensions: self.dimensions,
-            values: self.values,
-            panel: components(self.panel),
-            shape: [
-                self.pixels[1].max(1.0),
-                self.pixels[0].max(1.0),
-                self.rows.len() as f32,
-                f32::from(u8::from(self.common_scale)),
+        let Some(Resources { density: renderer, .. }) = resources.get_mut::<Resources>() else {
+            return Vec::new();
+        };
+        let ppp = screen.pixels_per_point;
+        let View { first, positions, low, values } = self.view;
+        let flag = |on: bool| f32::from(u8::from(on));
+        let value = Uniforms {
+            // The whole plot, even where the window cuts it off.
+            plot: [self.rect.left(), self.rect.top(), self.rect.width(), self.rect.height()]
+                .map(|length| length * ppp),
+            view: [first, positions, low, values],
+            options: [
+                self.columns.len() as f32,
+                flag(self.colours.reversed),
+                flag(renderer.encodes),
+                0.0,
             ],
         };
-        if let Some(buffers) = plots.densities.get(&self.key) {
-            queue.write_buffer(&buffers.view, 0, bytemuck::bytes_of(&view));
+        match renderer.places.get(&self.place) {
+            Some(uploaded)
+                if Arc::ptr_eq(&uploaded.columns, &self.columns)
+                    && uploaded.colours == self.colours =>
+            {
+                queue.write_buffer(&uploaded.uniforms, 0, bytemuck::bytes_of(&value));
+            }
+            _ => {
+                if let Some(uploaded) = renderer.upload(device, queue, self, &value) {
+                    renderer.places.insert(self.place, uploaded);
+                }
+            }
         }
         Vec::new()
     }
@@ -171,10 +285,46 @@ impl CallbackTrait for DensityPlot {
         pass: &mut wgpu::RenderPass<'static>,
         resources: &CallbackResources,
     ) {
-        let Some(plots) = resources.get::<super::Plots>() else { return };
-        let Some(buffers) = plots.densities.get(&self.key) else { return };
-        pass.set_pipeline(&plots.density.pipeline);
-        pass.set_bind_group(0, &buffers.bindings, &[]);
+        let Some(Resources { density: renderer, .. }) = resources.get::<Resources>() else {
+            return;
+        };
+        let Some(uploaded) = renderer.places.get(&self.place) else { return };
+        pass.set_pipeline(&renderer.pipeline);
+        pass.set_bind_group(0, &uploaded.bindings, &[]);
         pass.draw(0..3, 0..1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spike_thinner_than_a_pixel_keeps_its_full_height() {
+        let spike: Column = [0.123, 1e-6, 2.0, 1.0];
+        assert_eq!(density(&spike, 0.1, 0.2), 1.0);
+        assert!(density(&spike, 0.2, 0.3) < 1e-6);
+    }
+
+    #[test]
+    fn a_gaussian_column_falls_to_one_over_e_at_alpha() {
+        let column: Column = [1.0, 0.5, 2.0, 0.8];
+        let at_alpha = density(&column, 1.5, 1.5);
+        assert!((at_alpha - 0.8 * (-1.0f32).exp()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_pixel_over_several_columns_shows_their_mean_by_coverage() {
+        let columns = [[0.0, 1.0, 2.0, 1.0], [0.0, 1.0, 2.0, 0.5]];
+        assert_eq!(level(&columns, 0.0, 2.0, 0.0, 0.0), Some(0.75));
+        assert_eq!(level(&columns, 0.0, 1.0, 0.0, 0.0), Some(1.0));
+        assert_eq!(level(&columns, 0.5, 2.5, 0.0, 0.0), Some((0.5 + 0.5) / 1.5));
+        assert_eq!(level(&columns, 2.0, 3.0, 0.0, 0.0), None);
+    }
+
+    #[test]
+    fn thousands_of_columns_in_one_pixel_are_looked_at_in_bounded_time() {
+        let columns = vec![[0.0, 1.0, 2.0, 1.0]; 100_000];
+        assert_eq!(level(&columns, 0.0, 100_000.0, 0.0, 0.0), Some(1.0));
     }
 }

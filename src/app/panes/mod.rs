@@ -1,6 +1,7 @@
 //! The panes. Each is a small struct with the view state that is its own, and a `ui` that reads
 //! the shared state and sends actions.
 
+mod axes;
 pub mod compare;
 pub mod evaluate;
 mod hover;

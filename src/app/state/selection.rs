@@ -30,6 +30,8 @@ pub enum SelectMode {
 pub struct Selection {
     pub hovered: Option<Item>,
     items: BTreeSet<Item>,
+    /// Grows with every change of what is selected.
+    version: u64,
     /// Where the last pick came from, for the status bar.
     pub from: Option<PaneKind>,
     /// Hide what is not selected, instead of fading it.
@@ -45,27 +47,33 @@ impl Selection {
         self.items.is_empty()
     }
 
+    /// Grows with every change of what is selected, so that what is derived from it can be kept.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Item> + '_ {
         self.items.iter().copied()
     }
 
     pub fn dimensions(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().filter_map(|item| match item {
-            Item::Dimension(d) => Some(d),
+        // Items sort by kind: each kind is one range, found without a look at the others.
+        self.items.range(Item::Dimension(0)..).filter_map(|item| match item {
+            Item::Dimension(d) => Some(*d),
             _ => None,
         })
     }
 
     pub fn samples(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().filter_map(|item| match item {
-            Item::Sample(s) => Some(s),
+        self.items.range(Item::Sample(0)..Item::Gallery(0)).filter_map(|item| match item {
+            Item::Sample(s) => Some(*s),
             _ => None,
         })
     }
 
     pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
-        self.iter().filter_map(|item| match item {
-            Item::Gallery(row) => Some(row),
+        self.items.range(Item::Gallery(0)..Item::Dimension(0)).filter_map(|item| match item {
+            Item::Gallery(row) => Some(*row),
             _ => None,
         })
     }
@@ -86,6 +94,7 @@ impl Selection {
     /// other.
     pub fn apply(&mut self, items: &[Item], mode: SelectMode, from: PaneKind) {
         self.from = Some(from);
+        self.version += 1;
         let is_dimension = |item: &Item| matches!(item, Item::Dimension(_));
         match mode {
             SelectMode::Replace => {
@@ -107,6 +116,7 @@ impl Selection {
 
     pub fn clear(&mut self) {
         self.items.clear();
+        self.version += 1;
         self.isolated = false;
     }
 }

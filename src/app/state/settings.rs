@@ -40,7 +40,7 @@ pub enum ThemeChoice {
 }
 
 /// Perceptually uniform maps, safe for colour blindness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColourMap {
     Viridis,

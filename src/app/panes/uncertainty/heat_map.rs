@@ -1,539 +1,393 @@
-//! The density of every dimension as a heat map, with the draws on top.
+//! The density heat map with its header, marks and the strip of deviations below it.
 
 use std::sync::Arc;
 
-use eframe::egui_wgpu::Callback;
-use egui::{Color32, FontId, Key, Rect, RichText, Sense, Stroke, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Mesh, Painter, Pos2, Rect, Response, Shape as Drawn, Stroke};
+use egui::{StrokeKind, TextureHandle, TextureOptions, Ui, pos2, vec2};
 
-use super::prepared::Prepared;
-use crate::app::action::Action;
-use crate::app::gpu::{DensityPlot, colour_map};
-use crate::app::layout::PaneKind;
-use crate::app::panes::Cx;
-use crate::app::state::selection::{Item, SelectMode};
-use crate::session::result::QueryResult;
+use super::{Plot, UncertaintyPane, runs};
+use crate::app::gpu::colour_map::{self, Colours};
+use crate::app::gpu::density::{self, Column, View};
+use crate::app::gpu::points::{self, Layer, Shape, Transform};
+use crate::app::panes::{Cx, axes};
+use crate::app::state::selection::Item;
 
-/// Key of the plot on the device.
-const KEY: u64 = 1;
-pub const LEFT: f32 = 46.0;
-pub const RIGHT: f32 = 8.0;
-const BOTTOM: f32 = 32.0;
-const TOP: f32 = 18.0;
-/// Draws are shown as dots up to this many dimensions on screen.
-const DOTS: f32 = 160.0;
-/// Resolution of the picture where there is no device to draw with.
-const FALLBACK: [usize; 2] = [256, 128];
+/// Samples drawn as lines, at most.
+const LINES: usize = 8;
+/// Limits of the strip of deviations, in standard deviations.
+const DEVIATION_LIMIT: f64 = 3.0;
+/// Pixels of the picture that is made where no device draws.
+const PICTURE: [usize; 2] = [384, 192];
 
-/// What of the plot is seen.
-#[derive(Debug, Default)]
-pub struct HeatMap {
-    /// First and last dimension seen; `None`: all.
-    range: Option<[f32; 2]>,
-    /// Lowest and highest value seen; `None`: as the densities need.
-    values: Option<[f32; 2]>,
-    /// Where a brush began, in dimensions.
-    brush: Option<f32>,
-    count: usize,
-    fallback: Option<(Arc<Vec<crate::app::gpu::DensityRow>>, image::RgbImage, u64)>,
+/// The heat map as a texture, and what it shows.
+pub struct Picture {
+    columns: Arc<[Column]>,
+    view: View,
+    colours: Colours,
+    texture: TextureHandle,
 }
 
-impl HeatMap {
-    pub fn show_all(&mut self) {
-        self.range = None;
-        self.values = None;
-    }
-
-    /// First and last dimension seen.
-    pub fn dimensions(&self) -> [f32; 2] {
-        self.range.unwrap_or([0.0, self.count as f32])
-    }
-
-    pub fn ui(
-        &mut self,
-        ui: &mut Ui,
-        cx: &mut Cx<'_>,
-        result: &QueryResult,
-        prepared: &Prepared,
-        common_scale: bool,
-        height: f32,
-    ) {
-        self.count = prepared.order.len();
-        let (whole, response) =
-            ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click_and_drag());
-        response.widget_info(|| {
-            egui::WidgetInfo::labeled(egui::Role::Canvas, true, "Density of every dimension")
-        });
-        let plot = Rect::from_min_max(whole.min + vec2(LEFT, TOP), whole.max - vec2(RIGHT, BOTTOM));
-        if plot.width() < 20.0 || plot.height() < 20.0 {
-            return;
-        }
-        self.navigate(ui, &response, plot, prepared);
-        let frame = Frame {
-            plot,
-            dimensions: self.dimensions(),
-            values: self.values.unwrap_or(prepared.values),
-        };
-        self.densities(ui, cx, prepared, frame, common_scale);
-        fade(ui, cx, prepared, frame);
-        overlays(ui, cx, result, prepared, frame);
-        axes(ui, cx, prepared, frame, whole);
-        colour_bar(ui, cx, whole, common_scale);
-        self.brush(ui, cx, &response, prepared, frame);
-        self.keyboard(ui, cx, &response, prepared);
-        hover(ui, cx, result, prepared, frame, &response);
-    }
-
-    /// The wheel zooms dimensions, with Ctrl values; the secondary button pans; a double-click
-    /// shows all.
-    fn navigate(&mut self, ui: &Ui, response: &egui::Response, plot: Rect, prepared: &Prepared) {
-        if response.double_clicked() {
-            self.show_all();
-        }
-        let count = self.count as f32;
-        let [low, high] = self.dimensions();
-        if let Some(at) = response.hover_pos().filter(|at| plot.contains(*at)) {
-            let (scroll, zoom) =
-                ui.input(|input| (input.smooth_scroll_delta().y, input.zoom_delta()));
-            if zoom != 1.0 {
-                let [bottom, top] = self.values.unwrap_or(prepared.values);
-                let middle = bottom + (plot.bottom() - at.y) / plot.height() * (top - bottom);
-                self.values =
-                    Some([middle + (bottom - middle) / zoom, middle + (top - middle) / zoom]);
-            } else if scroll != 0.0 && ui.input(|input| input.modifiers.shift) {
-                let factor = (-scroll / 200.0).exp();
-                let middle = low + (at.x - plot.left()) / plot.width() * (high - low);
-                let span = ((high - low) * factor).clamp(4.0_f32.min(count), count);
-                let share = (middle - low) / (high - low);
-                let start = (middle - share * span).clamp(0.0, count - span);
-                self.range = (span < count).then_some([start, start + span]);
-            }
-        }
-        if response.dragged_by(egui::PointerButton::Secondary) {
-            let step = -response.drag_delta().x / plot.width() * (high - low);
-            let start = (low + step).clamp(0.0, count - (high - low));
-            self.range = Some([start, start + high - low]);
-        }
-    }
-
-    fn densities(
-        &mut self,
-        ui: &Ui,
-        cx: &mut Cx<'_>,
-        prepared: &Prepared,
-        frame: Frame,
-        common_scale: bool,
-    ) {
-        let Frame { plot, dimensions, values } = frame;
-        let map = cx.state.settings.colour_map;
-        if cx.gpu.is_some() {
-            let scale = ui.ctx().pixels_per_point();
-            let density = DensityPlot {
-                key: KEY,
-                rows: Arc::clone(&prepared.rows),
-                dimensions,
-                values,
-                panel: cx.theme.panel,
-                colour_map: map,
-                dark: cx.theme.dark,
-                pixels: [plot.width() * scale, plot.height() * scale],
-                common_scale,
-            };
-            ui.painter().add(Callback::new_paint_callback(plot, density));
-            return;
-        }
-        // Without a device the whole plot is a picture, made once for each result.
-        let fits =
-            self.fallback.as_ref().is_some_and(|(rows, ..)| Arc::ptr_eq(rows, &prepared.rows));
-        if !fits {
-            let [width, height] = FALLBACK;
-            let image = image::RgbImage::from_fn(width as u32, height as u32, |x, y| {
-                let row = &prepared.rows[x as usize * prepared.rows.len() / width];
-                let share = 1.0 - (y as f32 + 0.5) / height as f32;
-                let value = prepared.values[0] + share * (prepared.values[1] - prepared.values[0]);
-                let distance = ((value - row.mu).abs() / row.alpha).powf(row.beta);
-                let [r, g, b, _] =
-                    colour_map::colour(map, cx.theme.dark, f64::from((-distance).exp())).to_array();
-                image::Rgb([r, g, b])
-            });
-            let version = self.fallback.as_ref().map_or(0, |(_, _, version)| version + 1);
-            self.fallback = Some((Arc::clone(&prepared.rows), image, version));
-        }
-        if let Some((_, image, version)) = &self.fallback {
-            let id = egui::Id::unique("density picture");
-            let texture = cx.textures.picture(id, *version, image);
-            let count = self.count as f32;
-            let [bottom, top] = prepared.values;
-            let uv = Rect::from_min_max(
-                pos2(dimensions[0] / count, (top - values[1]) / (top - bottom)),
-                pos2(dimensions[1] / count, (top - values[0]) / (top - bottom)),
-            );
-            ui.painter().image(texture.id(), plot, uv, Color32::WHITE);
-        }
-    }
-
-    /// Dragging selects dimensions: Shift adds, Alt removes.
-    fn brush(
-        &mut self,
-        ui: &Ui,
-        cx: &mut Cx<'_>,
-        response: &egui::Response,
-        prepared: &Prepared,
-        frame: Frame,
-    ) {
-        let Some(at) = response.interact_pointer_pos() else {
-            self.brush = None;
-            return;
-        };
-        if response.drag_started_by(egui::PointerButton::Primary) {
-            // Where the button went down, not where the drag was noticed.
-            let start = ui.input(|input| input.pointer.press_origin()).unwrap_or(at);
-            self.brush = Some(frame.dimension(start.x));
-        }
-        let modifiers = ui.input(|input| input.modifiers);
-        let mode = if modifiers.alt {
-            SelectMode::Remove
-        } else if modifiers.shift || modifiers.command {
-            SelectMode::Add
-        } else {
-            SelectMode::Replace
-        };
-        let range = if let Some(from) = self.brush {
-            let to = frame.dimension(at.x);
-            let band = Rect::from_x_y_ranges(
-                frame.x(from.min(to))..=frame.x(from.max(to)),
-                frame.plot.y_range(),
-            );
-            let band = band.intersect(frame.plot);
-            ui.painter().rect_filled(band, 0.0, cx.theme.accent.gamma_multiply(0.25));
-            let dimensions = from.min(to).floor()..=from.max(to).floor();
-            let text =
-                format!("{} dimensions", (dimensions.end() - dimensions.start()) as usize + 1);
-            let place = band.center_top() + vec2(0.0, 2.0);
-            ui.painter().text(
-                place,
-                egui::Align2::CENTER_TOP,
-                text,
-                FontId::proportional(11.0),
-                cx.theme.strong,
-            );
-            response.drag_stopped().then_some((from.min(to), from.max(to)))
-        } else if response.clicked() {
-            let d = frame.dimension(at.x);
-            Some((d, d))
-        } else {
-            None
-        };
-        let Some((low, high)) = range else { return };
-        self.brush = None;
-        let last = prepared.order.len().saturating_sub(1);
-        let places = (low.max(0.0) as usize).min(last)..=(high.max(0.0) as usize).min(last);
-        let items = prepared.order[places].iter().map(|&d| Item::Dimension(d)).collect();
-        cx.send(Action::Select { items, mode, from: PaneKind::Uncertainty });
-    }
-
-    /// Left and right move over dimensions, Space selects.
-    fn keyboard(
-        &mut self,
-        ui: &Ui,
-        cx: &mut Cx<'_>,
-        response: &egui::Response,
-        prepared: &Prepared,
-    ) {
-        if response.clicked() {
-            response.request_focus();
-        }
-        if !response.has_focus() {
-            return;
-        }
-        let filter = egui::EventFilter { horizontal_arrows: true, ..Default::default() };
-        ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
-        let now = match cx.state.selection.hovered {
-            Some(Item::Dimension(d)) => prepared.place.get(d).copied(),
-            _ => None,
-        };
-        let pressed = |key| ui.input(|input| input.key_pressed(key));
-        let step = isize::from(pressed(Key::ArrowRight)) - isize::from(pressed(Key::ArrowLeft));
-        if step != 0 {
-            let last = prepared.order.len() as isize - 1;
-            let next = now.map_or(0, |now| (now as isize + step).clamp(0, last)) as usize;
-            cx.send(Action::Hover(Some(Item::Dimension(prepared.order[next]))));
-        }
-        if pressed(Key::Space)
-            && let Some(now) = now
-        {
-            let items = vec![Item::Dimension(prepared.order[now])];
-            let mode = SelectMode::Toggle;
-            cx.send(Action::Select { items, mode, from: PaneKind::Uncertainty });
-        }
-    }
-}
-
-/// The plot on screen and what it shows.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    plot: Rect,
-    dimensions: [f32; 2],
-    values: [f32; 2],
-}
-
-impl Frame {
-    /// Where a place in the order of dimensions is on screen.
-    fn x(self, dimension: f32) -> f32 {
-        let [low, high] = self.dimensions;
-        self.plot.left() + (dimension - low) / (high - low) * self.plot.width()
-    }
-
-    fn dimension(self, x: f32) -> f32 {
-        let [low, high] = self.dimensions;
-        low + (x - self.plot.left()) / self.plot.width() * (high - low)
-    }
-
-    fn y(self, value: f32) -> f32 {
-        let [low, high] = self.values;
-        self.plot.bottom() - (value - low) / (high - low) * self.plot.height()
-    }
-}
-
-/// Dims what is not selected, where something is.
-fn fade(ui: &Ui, cx: &Cx<'_>, prepared: &Prepared, frame: Frame) {
-    let selection = &cx.state.selection;
-    if selection.dimensions().next().is_none() {
-        return;
-    }
-    let painter = ui.painter().with_clip_rect(frame.plot);
-    let cover = cx.theme.panel.gamma_multiply(if selection.isolated { 1.0 } else { 0.65 });
-    let selected: Vec<bool> =
-        prepared.order.iter().map(|&d| selection.contains(Item::Dimension(d))).collect();
-    let mut at = 0;
-    for run in selected.chunk_by(|a, b| a == b) {
-        let range = frame.x(at as f32)..=frame.x((at + run.len()) as f32);
-        let rect = Rect::from_x_y_ranges(range, frame.plot.y_range());
-        if run[0] {
-            let stroke = Stroke::new(1.0, cx.theme.accent);
-            painter.rect_stroke(rect, 0.0, stroke, egui::StrokeKind::Inside);
-        } else {
-            painter.rect_filled(rect, 0.0, cover);
-        }
-        at += run.len();
-    }
-}
-
-/// Draws as dots, the mean and the query; a hovered or selected sample as a line.
-fn overlays(ui: &Ui, cx: &Cx<'_>, result: &QueryResult, prepared: &Prepared, frame: Frame) {
-    let painter = ui.painter().with_clip_rect(frame.plot);
-    let [low, high] = frame.dimensions;
-    let seen = (low.max(0.0) as usize)..(high.ceil().max(0.0) as usize).min(prepared.order.len());
-    let point = |place: usize, values: &[f32]| {
-        let value = values.get(prepared.order[place]).copied().unwrap_or(f32::NAN);
-        pos2(frame.x(place as f32 + 0.5), frame.y(value))
+/// Caption, legend of the marks and colour bar.
+pub fn header(ui: &Ui, cx: &Cx<'_>, pane: &UncertaintyPane, plot: &Plot<'_>, rect: Rect) {
+    let theme = cx.theme;
+    let prepared = plot.prepared;
+    let colours = Colours::of(cx.state.settings.colour_map, theme);
+    let (caption, highest) = if pane.common_scale {
+        ("density, common scale, per unit", axes::number(prepared.highest_peak))
+    } else {
+        ("density, each dimension to its own peak", "peak".to_owned())
     };
-    let line = |values: &[f32], colour: Color32, width: f32| {
-        let points: Vec<egui::Pos2> = seen.clone().map(|place| point(place, values)).collect();
-        painter.add(egui::Shape::line(points, Stroke::new(width, colour)));
-    };
-    let selection = &cx.state.selection;
-    let marked = |i: usize| {
-        selection.hovered == Some(Item::Sample(i)) || selection.contains(Item::Sample(i))
-    };
-    if high - low <= DOTS {
-        for sample in &result.samples {
-            for place in seen.clone() {
-                let at = point(place, &sample.values);
-                painter.circle_filled(at, 1.2, cx.theme.samples.gamma_multiply(0.6));
-            }
-        }
-    }
-    let same_space = result.query_embedding.modality == result.space;
-    if same_space && selection.hovered == Some(Item::Query) {
-        line(&result.query_embedding.values, cx.theme.query, 1.0);
-    }
-    if selection.hovered == Some(Item::Mean) || selection.contains(Item::Mean) {
-        line(&result.distribution.mean(), cx.theme.query, 1.5);
-    }
-    for (i, sample) in result.samples.iter().enumerate().filter(|(i, _)| marked(*i)) {
-        let hovered = selection.hovered == Some(Item::Sample(i));
-        line(&sample.values, cx.theme.samples, if hovered { 1.8 } else { 1.2 });
-    }
-}
-
-fn axes(ui: &Ui, cx: &Cx<'_>, prepared: &Prepared, frame: Frame, whole: Rect) {
+    // The colour bar is at the right, with its limits.
     let painter = ui.painter();
-    let font = FontId::proportional(11.0);
-    let muted = cx.theme.muted;
-    let plot = frame.plot;
-    painter.rect_stroke(plot, 0.0, Stroke::new(1.0, cx.theme.hairline), egui::StrokeKind::Outside);
-    for value in ticks(frame.values, (plot.height() / 32.0) as usize) {
-        let y = frame.y(value);
-        let text = format!("{value:.2}");
-        let text = text.trim_end_matches('0').trim_end_matches('.');
-        painter.text(
-            pos2(plot.left() - 5.0, y),
-            egui::Align2::RIGHT_CENTER,
-            text,
-            font.clone(),
-            muted,
-        );
-        painter.hline(plot.left() - 3.0..=plot.left(), y, Stroke::new(1.0, muted));
+    let font = FontId::proportional(axes::AXIS_TEXT);
+    let high = painter.layout_no_wrap(highest, font.clone(), theme.muted);
+    let low = painter.layout_no_wrap("0".to_owned(), font, theme.muted);
+    let y = rect.center().y;
+    let bar_width = (rect.width() * 0.22).clamp(32.0, 110.0);
+    let mut x = rect.right() - high.size().x;
+    painter.galley(pos2(x, y - high.size().y * 0.5), high, theme.muted);
+    let bar = Rect::from_min_max(pos2(x - 4.0 - bar_width, y - 4.0), pos2(x - 4.0, y + 4.0));
+    let mut mesh = Mesh::default();
+    let steps = 48;
+    for step in 0..steps {
+        let part = |i: usize| bar.left() + bar.width() * i as f32 / steps as f32;
+        let level = (step as f32 + 0.5) / steps as f32;
+        let cell = Rect::from_x_y_ranges(part(step)..=part(step + 1), bar.y_range());
+        mesh.add_colored_rect(cell, colour_map::faded(colours, level, theme.panel));
     }
-    for place in ticks(frame.dimensions, (plot.width() / 70.0) as usize) {
-        let x = frame.x(place);
-        painter.text(
-            pos2(x, plot.bottom() + 3.0),
-            egui::Align2::CENTER_TOP,
-            format!("{place:.0}"),
-            font.clone(),
-            muted,
+    painter.add(mesh);
+    painter.rect_stroke(bar, 0.0, Stroke::new(1.0, theme.hairline), StrokeKind::Outside);
+    x = bar.left() - 4.0 - low.size().x;
+    painter.galley(pos2(x, y - low.size().y * 0.5), low, theme.muted);
+
+    let mut room = Rect::from_min_max(rect.min, pos2(x - 10.0, rect.bottom()));
+    let taken = axes::caption(ui, room, Align2::LEFT_CENTER, caption, theme.muted);
+    room.min.x = taken.right() + 14.0;
+    for (name, shape, outline, colour) in marks(pane, plot, cx) {
+        let galley = painter.layout_no_wrap(
+            name.to_owned(),
+            FontId::proportional(axes::AXIS_TEXT),
+            theme.muted,
         );
+        if galley.size().x + 14.0 > room.width() {
+            break;
+        }
+        let centre = pos2(room.left() + 4.0, y);
+        points::mark(painter, centre, 3.5, shape, colour, outline);
+        painter.galley(pos2(room.left() + 11.0, y - galley.size().y * 0.5), galley.clone(), colour);
+        room.min.x += galley.size().x + 22.0;
     }
-    let label = format!("dimension, {}", prepared.sort().name());
-    painter.text(
-        pos2(plot.center().x, whole.bottom()),
-        egui::Align2::CENTER_BOTTOM,
-        label,
-        font.clone(),
-        muted,
-    );
-    let label = "value, embedding units";
-    painter.text(whole.left_top(), egui::Align2::LEFT_TOP, label, font, muted);
 }
 
-/// Round numbers within a range.
-fn ticks([low, high]: [f32; 2], wanted: usize) -> Vec<f32> {
-    let span = high - low;
-    if !span.is_finite() || span <= 0.0 {
-        return Vec::new();
+/// The marks that are drawn at the present zoom.
+fn marks(
+    pane: &UncertaintyPane,
+    plot: &Plot<'_>,
+    cx: &Cx<'_>,
+) -> Vec<(&'static str, Shape, Option<f32>, Color32)> {
+    let theme = cx.theme;
+    let mut marks = Vec::new();
+    if pane.show_samples && !plot.prepared.samples.is_empty() {
+        marks.push(("samples", Shape::Disc, None, theme.samples));
     }
-    let raw = span / wanted.clamp(2, 12) as f32;
-    let power = 10f32.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|&s| s >= raw);
-    let step = step.unwrap_or(raw);
-    let first = (low / step).ceil() as i64;
-    (first..).map(|i| i as f32 * step).take_while(|&v| v <= high).take(64).collect()
+    if plot.prepared.query.is_some() && plot.column_width() >= QUERY_WIDTH {
+        marks.push(("query", Shape::Diamond, Some(1.5), theme.query));
+    }
+    if plot.column_width() >= MEAN_WIDTH {
+        marks.push(("mean", Shape::Diamond, None, theme.query));
+        if plot.prepared.other.is_some() {
+            marks.push(("B mean", Shape::Diamond, Some(1.0), theme.total));
+        }
+    }
+    marks
 }
 
-fn colour_bar(ui: &Ui, cx: &Cx<'_>, whole: Rect, common_scale: bool) {
-    let painter = ui.painter();
-    let font = FontId::proportional(11.0);
-    let label = if common_scale { "density, one scale" } else { "density, each by its own peak" };
-    let width = 64.0;
-    if whole.width() < 330.0 {
-        return;
-    }
-    let bar = Rect::from_min_size(
-        pos2(whole.right() - RIGHT - width - 24.0, whole.top() + 2.0),
-        vec2(width, 9.0),
-    );
-    for i in 0..32 {
-        let share = (f64::from(i) + 0.5) / 32.0;
-        let colour = colour_map::colour(cx.state.settings.colour_map, cx.theme.dark, share);
-        let left = bar.left() + i as f32 * width / 32.0;
-        painter.rect_filled(
-            Rect::from_min_size(pos2(left, bar.top()), vec2(width / 32.0 + 0.5, 9.0)),
-            0.0,
-            colour,
-        );
-    }
-    let middle = bar.center().y;
-    painter.text(
-        pos2(bar.left() - 4.0, middle),
-        egui::Align2::RIGHT_CENTER,
-        format!("{label}   0"),
-        font.clone(),
-        cx.theme.muted,
-    );
-    painter.text(
-        pos2(bar.right() + 4.0, middle),
-        egui::Align2::LEFT_CENTER,
-        "max",
-        font,
-        cx.theme.muted,
-    );
-}
+/// Narrowest dimensions, in points, whose query and mean are marked one by one.
+const QUERY_WIDTH: f32 = 4.0;
+const MEAN_WIDTH: f32 = 6.0;
 
-fn hover(
+/// The heat map and everything on it.
+pub fn show(
     ui: &Ui,
-    cx: &mut Cx<'_>,
-    result: &QueryResult,
-    prepared: &Prepared,
-    frame: Frame,
-    response: &egui::Response,
+    cx: &Cx<'_>,
+    pane: &mut UncertaintyPane,
+    plot: &Plot<'_>,
+    response: &Response,
 ) {
-    let under = response.hover_pos().filter(|at| frame.plot.contains(*at)).and_then(|at| {
-        let place = frame.dimension(at.x);
-        (place >= 0.0).then(|| prepared.order.get(place as usize).copied()).flatten()
-    });
-    let now = cx.state.selection.hovered;
-    match under {
-        Some(d) if now != Some(Item::Dimension(d)) => {
-            cx.send(Action::Hover(Some(Item::Dimension(d))));
-        }
-        None if matches!(now, Some(Item::Dimension(_))) && !response.has_focus() => {
-            cx.send(Action::Hover(None));
-        }
-        _ => {}
+    let theme = cx.theme;
+    let prepared = plot.prepared;
+    let rect = plot.rect;
+    let painter = ui.painter_at(rect.intersect(ui.clip_rect()));
+    let colours = Colours::of(cx.state.settings.colour_map, theme);
+    let columns = if pane.common_scale { &prepared.common_scale } else { &prepared.own_scale };
+    let view = View {
+        first: plot.x.low as f32,
+        positions: plot.x.width() as f32,
+        low: plot.y.low as f32,
+        values: plot.y.width() as f32,
+    };
+    if cx.gpu.is_some() {
+        let place = ui.scope_id().with("density");
+        density::paint(&painter, place, rect, columns, view, colours);
+    } else {
+        let texture = picture(ui, pane, columns, view, colours, theme.panel);
+        let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
+        painter.image(texture.id(), rect, whole, Color32::WHITE);
     }
-    let hovered = match now {
-        Some(Item::Dimension(d)) => Some(d),
+    fade(&painter, cx, plot, rect);
+    samples(ui, cx, pane, plot);
+    one_by_one(&painter, cx, plot);
+    if plot.any_selected {
+        for (start, end) in runs(&plot.selected, plot.visible()) {
+            let x =
+                plot.x_of(start as f64)..=plot.x_of(end as f64).max(plot.x_of(start as f64) + 1.0);
+            let edge = Stroke::new(2.0, theme.accent);
+            painter.hline(x.clone(), rect.top() + 1.0, edge);
+            painter.hline(x, rect.bottom() - 1.0, edge);
+        }
+    }
+    value_axis(ui, cx, plot);
+    if prepared.outside > 0 && plot.y == prepared.first_view && rect.width() > 260.0 {
+        let reach = if prepared.outside == 1 { "dimension reaches" } else { "dimensions reach" };
+        let text = format!("{} {reach} beyond these values; Ctrl+wheel", prepared.outside);
+        let at = rect.left_top() + vec2(6.0, 4.0);
+        axes::tag(&painter, at, Align2::LEFT_TOP, &text, theme.muted, theme.panel);
+    }
+    let edge = if response.has_focus() {
+        Stroke::new(2.0, theme.accent)
+    } else {
+        Stroke::new(1.0, theme.hairline)
+    };
+    ui.painter().rect_stroke(rect, 0.0, edge, StrokeKind::Outside);
+}
+
+/// The picture for a window without a device, made anew when the view changes.
+fn picture(
+    ui: &Ui,
+    pane: &mut UncertaintyPane,
+    columns: &Arc<[Column]>,
+    view: View,
+    colours: Colours,
+    panel: Color32,
+) -> TextureHandle {
+    if let Some(picture) = &pane.picture
+        && Arc::ptr_eq(&picture.columns, columns)
+        && (picture.view, picture.colours) == (view, colours)
+    {
+        return picture.texture.clone();
+    }
+    let image = density::image(columns, view, PICTURE, colours, panel);
+    let texture = match pane.picture.take() {
+        Some(mut picture) => {
+            picture.texture.set_partial([0, 0], image, TextureOptions::NEAREST);
+            picture.texture
+        }
+        None => ui.load_texture("density", image, TextureOptions::NEAREST),
+    };
+    let columns = Arc::clone(columns);
+    pane.picture = Some(Picture { columns, view, colours, texture: texture.clone() });
+    texture
+}
+
+/// Lays the panel over dimensions that are not selected, when some are.
+pub fn fade(painter: &Painter, cx: &Cx<'_>, plot: &Plot<'_>, rect: Rect) {
+    if !plot.any_selected {
+        return;
+    }
+    let veil = if cx.state.selection.isolated { 1.0 } else { 0.65 };
+    let colour = cx.theme.panel.gamma_multiply(veil);
+    let visible = plot.visible();
+    let mut from = visible.start;
+    let end = visible.end;
+    let cover = |from: usize, to: usize| {
+        if to > from {
+            let x = plot.x_of(from as f64)..=plot.x_of(to as f64);
+            painter.rect_filled(Rect::from_x_y_ranges(x, rect.y_range()), 0.0, colour);
+        }
+    };
+    for (start, stop) in runs(&plot.selected, visible) {
+        cover(from, start);
+        from = stop;
+    }
+    cover(from, end);
+}
+
+/// Samples as dots, and as lines over the dimensions those hovered or selected.
+fn samples(ui: &Ui, cx: &Cx<'_>, pane: &UncertaintyPane, plot: &Plot<'_>) {
+    let theme = cx.theme;
+    let selection = &cx.state.selection;
+    let results = &plot.prepared.result.samples;
+    let chosen: Vec<usize> = selection.samples().filter(|&s| s < results.len()).collect();
+    let hovered = match selection.hovered {
+        Some(Item::Sample(sample)) if sample < results.len() => Some(sample),
         _ => None,
     };
-    if let Some(d) = hovered.filter(|&d| d < prepared.place.len()) {
-        let x = frame.x(prepared.place[d] as f32 + 0.5);
-        let stroke = Stroke::new(1.0, cx.theme.strong.gamma_multiply(0.7));
-        ui.painter().with_clip_rect(frame.plot).vline(x, frame.plot.y_range(), stroke);
+    let hidden = selection.isolated && !chosen.is_empty();
+    if pane.show_samples && !hidden {
+        let width = plot.column_width();
+        let scale = vec2(width, -(f64::from(plot.rect.height()) / plot.y.width()) as f32);
+        let offset = pos2(plot.x_of(0.0), plot.y_of(0.0));
+        let opacity = if width < 3.0 { 0.4 } else { 0.85 };
+        let faded = if chosen.is_empty() { 1.0 } else { 0.35 };
+        let layer = Layer {
+            points: Arc::clone(&plot.prepared.samples),
+            radius: (width * 0.25).clamp(0.9, 3.0),
+            colour: theme.samples.gamma_multiply(opacity * faded),
+            shape: Shape::Disc,
+            outline: None,
+        };
+        let place = ui.scope_id().with("samples");
+        let transform = Transform { scale, offset };
+        points::paint(ui.painter(), cx.gpu, place, plot.rect, transform, vec![layer]);
     }
-    let Some(d) = under else { return };
-    let text = card(result, prepared, d);
-    response.clone().on_hover_ui_at_pointer(|ui| {
-        ui.set_max_width(260.0);
-        for (label, value) in text {
-            ui.horizontal(|ui| {
-                ui.label(RichText::new(label).small().color(cx.theme.muted));
-                ui.label(RichText::new(value).small());
-            });
-        }
-    });
+    let painter = ui.painter_at(plot.rect.intersect(ui.clip_rect()));
+    for sample in hovered.into_iter().chain(chosen).take(LINES) {
+        let values = &results[sample].values;
+        let line: Vec<Pos2> = plot
+            .visible()
+            .filter_map(|position| {
+                let value = values.get(plot.prepared.arrangement.dimensions[position])?;
+                Some(pos2(plot.x_of(position as f64 + 0.5), plot.y_of(f64::from(*value))))
+            })
+            .collect();
+        let width = if hovered == Some(sample) { 1.5 } else { 1.0 };
+        painter.line(line, Stroke::new(width, theme.samples));
+    }
 }
 
-fn card(result: &QueryResult, prepared: &Prepared, d: usize) -> Vec<(&'static str, String)> {
-    let density = &result.distribution.dimensions()[d];
-    let sigma = |variance: f64| format!("{:.4}", variance.sqrt());
-    vec![
-        ("Dimension", d.to_string()),
-        ("Mean", format!("{:.4}", density.mu())),
-        ("Aleatoric \u{3c3}", sigma(prepared.aleatoric[d])),
-        ("Epistemic \u{3c3}", sigma(prepared.epistemic[d])),
-        ("Total \u{3c3}", sigma(prepared.total[d])),
-        (
-            "Shape \u{3b2}",
-            format!(
-                "{:.2} (2 is Gaussian, 1 Laplace; smaller: more far-off values)",
-                density.beta()
-            ),
-        ),
-        (
-            "Query",
-            format!("{:.4}", result.query_embedding.values.get(d).copied().unwrap_or(f32::NAN)),
-        ),
-    ]
+/// Query and mean of every dimension, where dimensions are wide enough.
+fn one_by_one(painter: &Painter, cx: &Cx<'_>, plot: &Plot<'_>) {
+    let width = plot.column_width();
+    if width < QUERY_WIDTH {
+        return;
+    }
+    for position in plot.visible() {
+        dimension_marks(painter, cx, plot, position, width);
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_are_round_and_within_the_range() {
-        assert_eq!(ticks([0.0, 64.0], 6), [0.0, 20.0, 40.0, 60.0]);
-        assert_eq!(ticks([-1.0, 1.0], 4), [-1.0, -0.5, 0.0, 0.5, 1.0]);
-        assert!(ticks([1.0, 1.0], 4).is_empty());
+fn dimension_marks(painter: &Painter, cx: &Cx<'_>, plot: &Plot<'_>, position: usize, width: f32) {
+    let theme = cx.theme;
+    let prepared = plot.prepared;
+    let dimension = prepared.arrangement.dimensions[position];
+    let x = plot.x_of(position as f64 + 0.5);
+    let place = |value: f64, radius: f32, colour, outline| {
+        let centre = pos2(x, plot.y_of(value));
+        // A ground of the opposite lightness keeps the mark visible on every colour of the map.
+        if radius >= 3.0 {
+            let ground = theme.panel.gamma_multiply(0.75);
+            points::mark(painter, centre, radius + 1.5, Shape::Diamond, ground, None);
+        }
+        points::mark(painter, centre, radius, Shape::Diamond, colour, outline);
+    };
+    if let Some(other) = &prepared.other
+        && width >= MEAN_WIDTH
+    {
+        let mu = other.result.distribution.dimensions()[dimension].mu();
+        place(mu, (width * 0.4).min(4.5), theme.total, Some(1.0));
     }
+    if width >= MEAN_WIDTH {
+        let mu = prepared.result.distribution.dimensions()[dimension].mu();
+        place(mu, (width * 0.35).min(4.5), theme.query, None);
+    }
+    if let Some(query) = &prepared.query {
+        place(f64::from(query[dimension]), (width * 0.45).min(6.0), theme.query, Some(1.5));
+    }
+}
 
-    #[test]
-    fn screen_and_dimension_are_inverse() {
-        let plot = Rect::from_min_size(pos2(30.0, 10.0), vec2(400.0, 200.0));
-        let frame = Frame { plot, dimensions: [3.0, 60.0], values: [-2.0, 2.0] };
-        for d in [3.0, 17.5, 59.0] {
-            assert!((frame.dimension(frame.x(d)) - d).abs() < 1e-3);
+/// The dimension that is pointed at: a line through all plots, and its marks at full size.
+pub fn column_marks(ui: &Ui, cx: &Cx<'_>, plot: &Plot<'_>, area: Rect, position: usize) {
+    let x = plot.x_of(position as f64 + 0.5);
+    if !plot.rect.x_range().contains(x) {
+        return;
+    }
+    let painter = ui.painter_at(area.expand(6.0).intersect(ui.clip_rect()));
+    painter.vline(x, area.y_range(), Stroke::new(1.0, cx.theme.strong.gamma_multiply(0.6)));
+    let painter = ui.painter_at(plot.rect.intersect(ui.clip_rect()));
+    let dimension = plot.prepared.arrangement.dimensions[position];
+    for sample in plot.prepared.result.samples.iter().take(512) {
+        if let Some(&value) = sample.values.get(dimension) {
+            painter.circle_filled(pos2(x, plot.y_of(f64::from(value))), 3.0, cx.theme.samples);
         }
     }
+    dimension_marks(&painter, cx, plot, position, 14.0);
+}
+
+/// Value ticks and the axis label at the left.
+fn value_axis(ui: &Ui, cx: &Cx<'_>, plot: &Plot<'_>) {
+    let most = (plot.rect.height() / 36.0).max(2.0) as usize;
+    let step = axes::step(plot.y.width(), most);
+    for value in axes::ticks(&plot.y, most) {
+        let at = pos2(plot.rect.left() - 4.0, plot.y_of(value));
+        value_tick(ui, cx, plot.rect, at, &axes::tick_label(value, step));
+    }
+    let text = if plot.rect.height() >= 150.0 { "value, embedding units" } else { "value" };
+    axis_name(ui, cx, plot.rect, text);
+}
+
+/// A number left of a plot, kept within its height.
+pub fn value_tick(ui: &Ui, cx: &Cx<'_>, rect: Rect, at: Pos2, text: &str) {
+    let at = pos2(at.x, at.y.clamp(rect.top() + 5.0, (rect.bottom() - 5.0).max(rect.top() + 5.0)));
+    let font = FontId::proportional(axes::AXIS_TEXT);
+    ui.painter().text(at, Align2::RIGHT_CENTER, text, font, cx.theme.muted);
+}
+
+/// An axis label that reads upward, left of a plot; left out where it would not fit.
+pub fn axis_name(ui: &Ui, cx: &Cx<'_>, rect: Rect, text: &str) {
+    let painter = ui.painter();
+    let font = FontId::proportional(axes::AXIS_TEXT);
+    let galley = painter.layout_no_wrap(text.to_owned(), font, cx.theme.muted);
+    if galley.size().x > rect.height() {
+        return;
+    }
+    let at = pos2(rect.left() - super::LEFT + 1.0, rect.center().y + galley.size().x * 0.5);
+    let mut shape = egui::epaint::TextShape::new(at, galley, cx.theme.muted);
+    shape.angle = -std::f32::consts::FRAC_PI_2;
+    painter.add(Drawn::Text(shape));
+}
+
+/// How far the hovered or first selected sample is from the mean, dimension by dimension.
+pub fn deviation(ui: &Ui, cx: &Cx<'_>, plot: &Plot<'_>, rect: Rect) {
+    let theme = cx.theme;
+    let prepared = plot.prepared;
+    let samples = &prepared.result.samples;
+    let shown = match cx.state.selection.hovered {
+        Some(Item::Sample(sample)) => Some(sample),
+        _ => cx.state.selection.samples().next(),
+    };
+    let Some((index, sample)) = shown.and_then(|index| Some((index, samples.get(index)?))) else {
+        let hint = "point at a sample to see its distance from the mean here, in σ";
+        axes::caption(ui, rect, Align2::CENTER_CENTER, hint, theme.muted);
+        return;
+    };
+    let painter = ui.painter_at(rect.intersect(ui.clip_rect()));
+    let mut mesh = Mesh::default();
+    // Where several dimensions share a pixel, the one that is farthest off is shown.
+    let stride = (0.75 / plot.column_width()).ceil().max(1.0) as usize;
+    let visible = plot.visible();
+    for start in visible.clone().step_by(stride) {
+        let end = (start + stride).min(visible.end);
+        let off = (start..end).map(|position| {
+            let dimension = prepared.arrangement.dimensions[position];
+            let density = &prepared.result.distribution.dimensions()[dimension];
+            let sigma = prepared.total[dimension].sqrt().max(f64::MIN_POSITIVE);
+            let value = sample.values.get(dimension).map_or(0.0, |&value| f64::from(value));
+            (value - density.mu()) / sigma
+        });
+        let most = off.fold(0.0, |most: f64, off| if off.abs() > most.abs() { off } else { most });
+        let x = plot.x_of(start as f64)..=plot.x_of(end as f64);
+        let colour = colour_map::diverging((most / DEVIATION_LIMIT) as f32, theme);
+        mesh.add_colored_rect(Rect::from_x_y_ranges(x, rect.y_range()), colour);
+    }
+    painter.add(mesh);
+    let left = Rect::from_min_max(
+        pos2(rect.left() - super::LEFT, rect.top()),
+        pos2(rect.left() - 4.0, rect.bottom()),
+    );
+    axes::caption(ui, left, Align2::RIGHT_CENTER, &format!("#{index} - μ"), theme.samples);
+    let id = ui.scope_id().with("deviation");
+    ui.interact(rect, id, egui::Sense::hover()).on_hover_text(format!(
+        "Sample #{index} minus the mean, in σ of each dimension: blue below, brown above, limits \
+         -{DEVIATION_LIMIT} to {DEVIATION_LIMIT}"
+    ));
 }

@@ -1,141 +1,163 @@
-//! What the plots of one result need, computed once.
+//! What the plots show of one result (and the one it is compared with), worked out once and kept
+//! until another result or another order is shown.
 
 use std::sync::Arc;
 
-use statrs::function::gamma::ln_gamma;
-
-use crate::app::gpu::DensityRow;
-use crate::distribution::GeneralizedGaussian;
+use super::order::{Arrangement, Order};
+use crate::app::gpu::density::Column;
+use crate::app::panes::axes::Range;
 use crate::session::result::QueryResult;
 
-/// Order of the dimensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sort {
-    #[default]
-    Total,
-    Aleatoric,
-    Epistemic,
-    Index,
-}
+/// Share of the dimensions that the first view may leave outside at either end, so that a few
+/// extreme dimensions do not flatten all others.
+const OUTSIDE: f64 = 0.005;
 
-impl Sort {
-    pub const ALL: [Sort; 4] = [Sort::Total, Sort::Aleatoric, Sort::Epistemic, Sort::Index];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Sort::Total => "by total \u{3c3}",
-            Sort::Aleatoric => "by aleatoric \u{3c3}",
-            Sort::Epistemic => "by epistemic \u{3c3}",
-            Sort::Index => "by index",
-        }
-    }
-}
-
-/// One result, ready to be drawn.
+/// Plot data of one result.
 pub struct Prepared {
-    result: Arc<QueryResult>,
-    sort: Sort,
-    /// Dimensions in the order of the plot.
-    pub order: Vec<usize>,
-    /// Place in that order, by dimension.
-    pub place: Vec<usize>,
-    /// Densities in that order.
-    pub rows: Arc<Vec<DensityRow>>,
-    /// Values between which nearly all densities lie.
-    pub values: [f32; 2],
-    /// By dimension.
-    pub aleatoric: Vec<f64>,
-    pub epistemic: Vec<f64>,
+    pub result: Arc<QueryResult>,
+    /// B of a comparison, if its distribution has as many dimensions.
+    pub other: Option<Other>,
+    pub order: Order,
+    pub arrangement: Arrangement,
+    /// By position, each dimension's peak at 1.
+    pub own_scale: Arc<[Column]>,
+    /// By position, the highest peak of all at 1.
+    pub common_scale: Arc<[Column]>,
+    /// Density of the highest peak, per unit.
+    pub highest_peak: f64,
+    /// `[D]` total variance by dimension.
+    pub total: Vec<f64>,
+    /// Samples as points: position + 0.5, value.
+    pub samples: Arc<[[f32; 2]]>,
+    /// The query's embedding `[D]`, where it lives in the distribution's own space.
+    pub query: Option<Vec<f32>>,
+    /// All values that any dimension reaches.
+    pub values: Range,
+    /// The values shown at first.
+    pub first_view: Range,
+    /// Dimensions that reach beyond the first view.
+    pub outside: usize,
+}
+
+/// The compared result.
+pub struct Other {
+    pub result: Arc<QueryResult>,
+    /// `[D]` total variance by dimension.
     pub total: Vec<f64>,
 }
 
 impl Prepared {
-    pub fn new(result: &Arc<QueryResult>, sort: Sort) -> Self {
+    /// Whether this is still what `result`, `other` and `order` give.
+    pub fn is_of(
+        &self,
+        result: &Arc<QueryResult>,
+        other: Option<&Arc<QueryResult>>,
+        order: Order,
+    ) -> bool {
+        let same_other = match (&self.other, other) {
+            (Some(kept), Some(other)) => Arc::ptr_eq(&kept.result, other),
+            (None, Some(other)) => other.distribution.dim() != self.result.distribution.dim(),
+            (kept, None) => kept.is_none(),
+        };
+        Arc::ptr_eq(&self.result, result) && same_other && self.order == order
+    }
+
+    pub fn new(result: &Arc<QueryResult>, other: Option<&Arc<QueryResult>>, order: Order) -> Self {
         let distribution = &result.distribution;
+        let arrangement = Arrangement::new(distribution, order);
+        let other = other
+            .filter(|other| other.distribution.dim() == distribution.dim())
+            .map(|other| Other { result: Arc::clone(other), total: other.distribution.total() });
+        let densities = distribution.dimensions();
+        let log_peaks: Vec<f64> = densities.iter().map(|d| d.log_prob(d.mu())).collect();
+        let highest = log_peaks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let columns = |peak: &dyn Fn(usize) -> f64| -> Arc<[Column]> {
+            let column = |&d: &usize| {
+                let density = &densities[d];
+                // Shapes beyond this look like steps at any zoom, and f32 powers overflow.
+                let beta = density.beta().min(200.0);
+                [density.mu(), density.alpha(), beta, peak(d)].map(|v| v as f32)
+            };
+            arrangement.dimensions.iter().map(column).collect()
+        };
+        let samples = result
+            .samples
+            .iter()
+            .flat_map(|sample| {
+                let positions = &arrangement.positions;
+                sample.values.iter().enumerate().filter_map(move |(d, &value)| {
+                    positions.get(d).map(|&position| [position as f32 + 0.5, value])
+                })
+            })
+            .collect();
+        let query = &result.query_embedding;
+        let query = (query.modality == result.space && query.dim() == distribution.dim())
+            .then(|| query.values.clone());
         let total = distribution.total();
-        let key = |d: usize| match sort {
-            Sort::Total => total[d],
-            Sort::Aleatoric => distribution.aleatoric()[d],
-            Sort::Epistemic => distribution.epistemic()[d],
-            Sort::Index => -(d as f64),
-        };
-        let mut order: Vec<usize> = (0..distribution.dim()).collect();
-        order.sort_by(|&a, &b| key(b).total_cmp(&key(a)).then(a.cmp(&b)));
-        let mut place = vec![0; order.len()];
-        for (at, &d) in order.iter().enumerate() {
-            place[d] = at;
-        }
-        let peaks: Vec<f64> = distribution.dimensions().iter().map(log_peak).collect();
-        let largest = peaks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let row = |&d: &usize| {
-            let density = &distribution.dimensions()[d];
-            DensityRow {
-                mu: density.mu() as f32,
-                alpha: density.alpha() as f32,
-                beta: density.beta() as f32,
-                peak: (peaks[d] - largest).exp() as f32,
-            }
-        };
+        let (values, first_view, outside) = value_ranges(result, other.as_ref(), &total);
         Self {
-            rows: Arc::new(order.iter().map(row).collect()),
-            values: values(result),
-            aleatoric: distribution.aleatoric().to_vec(),
-            epistemic: distribution.epistemic().to_vec(),
             result: Arc::clone(result),
-            sort,
             order,
-            place,
+            own_scale: columns(&|_| 1.0),
+            common_scale: columns(&|d| (log_peaks[d] - highest).exp()),
+            highest_peak: highest.exp(),
             total,
+            samples,
+            query,
+            values,
+            first_view,
+            outside,
+            arrangement,
+            other,
         }
     }
 
-    /// Whether this was made from that result in that order.
-    pub fn fits(&self, result: &Arc<QueryResult>, sort: Sort) -> bool {
-        self.sort == sort && Arc::ptr_eq(&self.result, result)
-    }
-
-    pub fn sort(&self) -> Sort {
-        self.sort
-    }
-
-    /// The dimensions of largest total variance.
-    pub fn most_uncertain(&self, count: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.total.len()).collect();
-        order.sort_by(|&a, &b| self.total[b].total_cmp(&self.total[a]).then(a.cmp(&b)));
-        order.truncate(count);
-        order
+    /// Number of dimensions.
+    pub fn dim(&self) -> usize {
+        self.arrangement.dimensions.len()
     }
 }
 
-/// Logarithm of the density at its mode: β / (2 α Γ(1/β)).
-fn log_peak(density: &GeneralizedGaussian) -> f64 {
-    let (alpha, beta) = (density.alpha(), density.beta());
-    beta.ln() - (2.0 * alpha).ln() - ln_gamma(1.0 / beta)
-}
-
-/// From the lowest to the highest value of interest: three standard deviations around most means.
-fn values(result: &QueryResult) -> [f32; 2] {
-    let densities = result.distribution.dimensions();
-    let mut low: Vec<f64> = densities.iter().map(|d| d.mu() - 3.0 * d.std_dev()).collect();
-    let mut high: Vec<f64> = densities.iter().map(|d| d.mu() + 3.0 * d.std_dev()).collect();
-    low.sort_by(f64::total_cmp);
-    high.sort_by(f64::total_cmp);
-    // A few dimensions of huge range would flatten all others.
-    let cut = densities.len() / 50;
-    let (low, high) = (low[cut], high[high.len() - 1 - cut]);
-    let margin = 0.02 * (high - low).max(1e-6);
-    [(low - margin) as f32, (high + margin) as f32]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_peak_is_the_density_at_the_mode() {
-        for (alpha, beta) in [(0.5, 2.0), (2.0, 1.0), (0.1, 0.7)] {
-            let density = GeneralizedGaussian::new(0.3, alpha, beta).unwrap();
-            assert!((log_peak(&density) - density.log_prob(0.3)).abs() < 1e-9);
-        }
+/// All values within three standard deviations, the values shown at first, and how many
+/// dimensions reach beyond those.
+fn value_ranges(
+    result: &QueryResult,
+    other: Option<&Other>,
+    total: &[f64],
+) -> (Range, Range, usize) {
+    let reach = |result: &QueryResult, total: &[f64]| -> Vec<Range> {
+        let densities = result.distribution.dimensions().iter();
+        densities
+            .zip(total)
+            .map(|(density, variance)| {
+                let spread = 3.0 * variance.sqrt();
+                Range::new(density.mu() - spread, density.mu() + spread)
+            })
+            .collect()
+    };
+    let mut reaches = reach(result, total);
+    if let Some(other) = other {
+        reaches.extend(reach(&other.result, &other.total));
     }
+    let mut lows: Vec<f64> = reaches.iter().map(|r| r.low).collect();
+    let mut highs: Vec<f64> = reaches.iter().map(|r| r.high).collect();
+    lows.sort_by(f64::total_cmp);
+    highs.sort_by(f64::total_cmp);
+    let (Some(&low), Some(&high)) = (lows.first(), highs.last()) else {
+        return (Range::new(-1.0, 1.0), Range::new(-1.0, 1.0), 0);
+    };
+    let spare = (reaches.len() as f64 * OUTSIDE).floor() as usize;
+    let margin = |range: Range| {
+        let margin = (range.width() * 0.04).max(1e-9);
+        Range::new(range.low - margin, range.high + margin)
+    };
+    let values = margin(Range::new(low, high));
+    let mut view = margin(Range::new(lows[spare], highs[highs.len() - 1 - spare]));
+    // Leaving dimensions out must be worth it.
+    if view.width() > 0.6 * values.width() {
+        view = values;
+    }
+    let outside =
+        reaches[..total.len()].iter().filter(|r| r.low < view.low || r.high > view.high).count();
+    (values, view, outside)
 }

@@ -1,162 +1,275 @@
-//! The key figures, and where the query stands among the gallery's own.
+//! One number each for aleatoric, epistemic and total, and how the query compares with others.
 
-use egui::{RichText, Sense, Ui, pos2, vec2};
+use egui::{Align2, Color32, FontId, Rect, RichText, Sense, Stroke, Ui, pos2, vec2};
 
+use super::dotplot;
+use super::prepared::Prepared;
 use crate::app::icons;
 use crate::app::panes::Cx;
-use crate::app::theme;
+use crate::app::panes::axes::{self, Range};
+use crate::app::{theme, widgets};
+use crate::distribution::EmbeddingDistribution;
 use crate::encoder::Modality;
 use crate::session::result::{QueryResult, Reference};
 
-/// Dropout passes below which the epistemic figure is rough.
+/// Dropout passes below which the split into two sources is called rough.
 const FEW_PASSES: usize = 30;
+/// Dropout passes that are advised.
+const ADVISED_PASSES: usize = 100;
 
-pub fn ui(ui: &mut Ui, cx: &mut Cx<'_>, result: &QueryResult) {
-    let distribution = &result.distribution;
-    let passes = result.recipe.sampling.dropout_passes;
-    let other = cx.state.other().and_then(|entry| entry.result.clone());
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 20.0;
-        let of_other = |get: fn(&crate::distribution::EmbeddingDistribution) -> f64| {
-            other.as_ref().map(|result| get(&result.distribution))
-        };
-        figure(
-            ui,
-            cx,
-            "Aleatoric",
-            cx.theme.aleatoric,
-            (distribution.mean_aleatoric(), of_other(|d| d.mean_aleatoric())),
-            "Spread the model expects because this text or image fits many meanings. More training \
-             data would not remove it.",
-        );
-        let tip = format!(
+const ALEATORIC: &str = "Spread the model expects because this text or image fits many meanings. \
+                         More training data would not remove it.";
+const TOTAL: &str = "Aleatoric plus epistemic variance. Variances add; their square roots (σ) do \
+                     not.";
+
+/// One key figure.
+struct Figure {
+    name: &'static str,
+    colour: Color32,
+    /// `None`: not estimated.
+    value: Option<f64>,
+    other: Option<f64>,
+    tooltip: String,
+}
+
+fn figures(cx: &Cx<'_>, prepared: &Prepared) -> [Figure; 3] {
+    let theme = cx.theme;
+    let passes = passes(&prepared.result);
+    let a = &prepared.result.distribution;
+    let b = prepared.other.as_ref().map(|other| &other.result.distribution);
+    let of = |value: fn(&EmbeddingDistribution) -> f64| (value(a), b.map(value));
+    let (aleatoric, epistemic, total) = (
+        of(EmbeddingDistribution::mean_aleatoric),
+        of(EmbeddingDistribution::mean_epistemic),
+        of(EmbeddingDistribution::mean_total),
+    );
+    let epistemic_text = if passes == 0 {
+        "Not estimated: the recipe has 0 dropout passes.".to_owned()
+    } else {
+        format!(
             "Disagreement between {passes} runs of the same adapter with dropout. It should shrink \
              with more data like this query."
-        );
-        let epistemic = (distribution.mean_epistemic(), of_other(|d| d.mean_epistemic()));
-        figure(ui, cx, "Epistemic", cx.theme.epistemic, epistemic, &tip);
-        figure(
-            ui,
-            cx,
-            "Total",
-            cx.theme.total,
-            (distribution.mean_total(), of_other(|d| d.mean_total())),
-            "Aleatoric plus epistemic variance. Variances add; their square roots (\u{3c3}) do not.",
-        );
+        )
+    };
+    let figure = |name, colour, (value, other): (f64, Option<f64>), tooltip: String| Figure {
+        name,
+        colour,
+        value: Some(value),
+        other,
+        tooltip,
+    };
+    let mut figures = [
+        figure("aleatoric", theme.aleatoric, aleatoric, ALEATORIC.to_owned()),
+        figure("epistemic", theme.epistemic, epistemic, epistemic_text),
+        figure("total", theme.total, total, TOTAL.to_owned()),
+    ];
+    if passes == 0 {
+        figures[1].value = None;
+    }
+    figures
+}
+
+fn passes(result: &QueryResult) -> usize {
+    result.recipe.sampling.dropout_passes
+}
+
+/// Draws the head, as large as the pane allows.
+pub fn show(ui: &mut Ui, cx: &Cx<'_>, prepared: &Prepared) {
+    let (width, height) = (ui.available_width(), ui.available_height());
+    if width < 330.0 || height < 300.0 {
+        one_line(ui, cx, prepared);
+        return;
+    }
+    let beside = width >= 600.0;
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 20.0;
+        for figure in figures(cx, prepared) {
+            key_figure(ui, cx, prepared, &figure);
+        }
+        if beside && let Some(reference) = &prepared.result.reference {
+            let width = ui.available_width().min(320.0);
+            strip(ui, cx, prepared, reference, vec2(width, 52.0));
+        }
     });
-    if let Some(reference) = &result.reference {
-        among(ui, cx, result, reference);
+    if !beside
+        && height >= 460.0
+        && let Some(reference) = &prepared.result.reference
+    {
+        strip(ui, cx, prepared, reference, vec2(ui.available_width().min(420.0), 52.0));
     }
-    let dim = distribution.dim();
-    let mut text = format!(
-        "Means over {dim} dimensions, squared embedding units; epistemic as \
-                            estimated by dropout, {passes} passes."
-    );
-    if let Some(result) = &other {
-        text +=
-            &format!(" B: \u{201c}{}\u{201d}.", crate::app::widgets::shorten(&result.title(), 30));
-    }
-    ui.add(egui::Label::new(RichText::new(text).small().color(cx.theme.muted)).wrap());
-    if passes < FEW_PASSES {
-        let text = format!(
-            "{} {passes} dropout passes give a rough epistemic figure; 100 are advised.",
-            icons::WARNING
-        );
-        ui.label(RichText::new(text).small().color(cx.theme.warning));
-    }
-}
-
-/// A number with its name; beneath it B's and the difference, where two queries are compared.
-fn figure(
-    ui: &mut Ui,
-    cx: &Cx<'_>,
-    name: &str,
-    colour: egui::Color32,
-    (value, other): (f64, Option<f64>),
-    tip: &str,
-) {
-    let response = ui
-        .vertical(|ui| {
-            ui.spacing_mut().item_spacing.y = 0.0;
-            ui.horizontal(|ui| {
-                ui.spacing_mut().item_spacing.x = 5.0;
-                let (rect, _) = ui.allocate_exact_size(vec2(8.0, 8.0), Sense::hover());
-                ui.painter().rect_filled(rect, 2.0, colour);
-                ui.label(RichText::new(name).small().color(cx.theme.muted));
+    ui.horizontal(|ui| {
+        if let Some(reference) = &prepared.result.reference {
+            let sentence = percentile(reference, prepared.result.recipe.query.modality());
+            let text = RichText::new(&sentence).color(cx.theme.text);
+            let room = ui.available_width() * 0.6;
+            ui.scope(|ui| {
+                ui.set_max_width(room);
+                ui.add(egui::Label::new(text).truncate()).on_hover_text(format!(
+                    "{sentence} A comparison, not a probability of being wrong."
+                ));
             });
-            let text = RichText::new(number(value)).text_style(theme::figure());
-            ui.label(text.color(cx.theme.strong));
-            if let Some(other) = other {
-                let text = format!("B {}  (A - B {:+.3})", number(other), value - other);
-                ui.label(RichText::new(text).small().color(cx.theme.text));
-            }
-        })
-        .response;
-    response.on_hover_text(tip);
+        }
+        badge(ui, cx, prepared);
+    });
 }
 
-/// Three digits that count.
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        v if v < 0.001 => format!("{value:.1e}"),
-        v if v < 0.1 => format!("{value:.4}"),
-        v if v < 100.0 => format!("{value:.3}"),
-        _ => format!("{value:.0}"),
-    }
-}
-
-/// The distribution of the gallery's own uncertainties as dots, and this query's among them.
-fn among(ui: &mut Ui, cx: &Cx<'_>, result: &QueryResult, reference: &Reference) {
-    let kind = match result.recipe.query.modality() {
+fn percentile(reference: &Reference, modality: Modality) -> String {
+    let of = match modality {
         Modality::Text => "captions",
         Modality::Image => "images",
     };
-    let placed = reference.placed();
-    let text = if reference.share_below > 0.0 && reference.share_below < 1.0 {
-        format!("More uncertain than {placed} of this gallery's {} {kind}", reference.count)
+    format!(
+        "More uncertain than {} of this gallery's own {} {of}.",
+        axes::percent(reference.share_below),
+        axes::count(reference.count)
+    )
+}
+
+/// How the two sources were told apart, and whether that is to be trusted.
+fn badge(ui: &mut Ui, cx: &Cx<'_>, prepared: &Prepared) {
+    let passes = passes(&prepared.result);
+    let few = passes < FEW_PASSES;
+    let text = match passes {
+        0 => "epistemic not estimated".to_owned(),
+        1 => "as estimated by dropout, 1 pass".to_owned(),
+        _ => format!("as estimated by dropout, {passes} passes"),
+    };
+    let (icon, colour) =
+        if few { (icons::WARNING, cx.theme.warning) } else { (icons::INFO, cx.theme.muted) };
+    let tooltip = if few {
+        format!(
+            "{text}. Fewer than {FEW_PASSES} passes split the two sources only roughly; \
+             {ADVISED_PASSES} are advised. The number is in Query, under sampling."
+        )
     } else {
-        format!("More uncertain than {placed} of this gallery's {kind}")
+        format!(
+            "{text}. Estimates of the two sources leak into each other; far from the training data \
+             the aleatoric one is unreliable."
+        )
     };
-    let tip = format!("{text}. A comparison, not a probability of being wrong.");
-    ui.add(egui::Label::new(RichText::new(text).small()).wrap()).on_hover_text(&tip);
-    let (Some(&low), Some(&high)) = (reference.quantiles.first(), reference.quantiles.last())
-    else {
-        return;
-    };
-    let value = result.distribution.mean_aleatoric();
-    let (low, high) = (low.min(value), high.max(value));
-    let (rect, response) =
-        ui.allocate_exact_size(vec2(ui.available_width().min(320.0), 24.0), Sense::hover());
-    let x = |v: f64| {
-        let share = if high > low { (v - low) / (high - low) } else { 0.5 };
-        rect.left() + 4.0 + share as f32 * (rect.width() - 8.0)
-    };
-    let painter = ui.painter();
-    let base = rect.bottom() - 3.0;
-    painter.hline(rect.x_range(), base, egui::Stroke::new(1.0, cx.theme.hairline));
-    // Dots of the 51 quantiles, stacked where they are close.
-    let mut stacked: Vec<(f32, u32)> = Vec::new();
-    for &quantile in &reference.quantiles {
-        let column = ((x(quantile) - rect.left()) / 4.0).round() * 4.0;
-        match stacked.iter_mut().find(|(at, _)| *at == column) {
-            Some((_, count)) => *count += 1,
-            None => stacked.push((column, 1)),
+    let text = RichText::new(format!("{icon} {text}")).small().color(colour);
+    ui.add(egui::Label::new(text).truncate()).on_hover_text(tooltip);
+}
+
+/// Everything on one line, for small panes.
+fn one_line(ui: &mut Ui, cx: &Cx<'_>, prepared: &Prepared) {
+    let figures = figures(cx, prepared);
+    let mut job = egui::text::LayoutJob::default();
+    let mut whole = String::new();
+    for figure in &figures {
+        let value = figure.value.map_or("not estimated".to_owned(), axes::number);
+        let mut text = format!("{} {value}", figure.name);
+        if let Some(other) = figure.other {
+            text += &format!(" (B {})", axes::number(other));
         }
+        whole += &format!("{text}\n");
+        let format = egui::TextFormat::simple(FontId::proportional(axes::AXIS_TEXT), figure.colour);
+        job.append(&text, if job.is_empty() { 0.0 } else { 10.0 }, format);
     }
-    let most = stacked.iter().map(|(_, count)| *count).max().unwrap_or(1);
-    let step = (18.0 / most as f32).min(3.5);
-    for (column, count) in stacked {
-        for i in 0..count {
-            let at = pos2(rect.left() + column, base - 2.0 - i as f32 * step);
-            painter.circle_filled(at, 1.5, cx.theme.gallery);
+    whole += &format!("mean variance over {} dimensions, units²", prepared.dim());
+    if let Some(reference) = &prepared.result.reference {
+        let sentence = percentile(reference, prepared.result.recipe.query.modality());
+        whole += &format!("\n{sentence} A comparison, not a probability of being wrong.");
+    }
+    ui.horizontal(|ui| {
+        ui.add(egui::Label::new(job).truncate()).on_hover_text(whole);
+    });
+}
+
+fn key_figure(ui: &mut Ui, cx: &Cx<'_>, prepared: &Prepared, figure: &Figure) {
+    let theme = cx.theme;
+    let response = ui
+        .vertical(|ui| {
+            ui.spacing_mut().item_spacing.y = 0.0;
+            ui.label(RichText::new(figure.name).small().color(figure.colour));
+            let value = figure.value.map_or("-".to_owned(), axes::number);
+            let value = RichText::new(value).text_style(theme::figure()).color(theme.strong);
+            ui.add(egui::Label::new(value).extend());
+            let note = match (figure.value, figure.other) {
+                (Some(a), Some(b)) => {
+                    let sign = if a >= b { "+" } else { "" };
+                    format!("B {}, A-B {sign}{}", axes::number(b), axes::number(a - b))
+                }
+                (None, _) => "not estimated".to_owned(),
+                _ => "mean, units²".to_owned(),
+            };
+            ui.add(egui::Label::new(RichText::new(note).small().color(theme.muted)).extend());
+        })
+        .response;
+    response.on_hover_ui(|ui| {
+        ui.set_max_width(320.0);
+        ui.label(RichText::new(widgets::capitalised(figure.name)).font(theme::strong(13.0)));
+        ui.label(&figure.tooltip);
+        let unit = format!("Mean variance over {} dimensions, in embedding units²", prepared.dim());
+        ui.label(RichText::new(unit).small().color(theme.muted));
+    });
+}
+
+/// Where the query stands among the reference: fifty dots, or its median where the quantiles are
+/// not known, with this query as a line.
+fn strip(ui: &mut Ui, cx: &Cx<'_>, prepared: &Prepared, reference: &Reference, size: egui::Vec2) {
+    let theme = cx.theme;
+    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    let own = prepared.result.distribution.mean_aleatoric();
+    let other = prepared.other.as_ref().map(|other| other.result.distribution.mean_aleatoric());
+    let plot = Rect::from_min_max(rect.min, pos2(rect.right(), rect.bottom() - 14.0));
+    let values = dotplot::values(&reference.quantiles);
+    let mut ends = [own, reference.median].into_iter().chain(other).chain(values.iter().copied());
+    let first = ends.next().unwrap_or(own);
+    let (low, high) = ends.fold((first, first), |(low, high), v| (low.min(v), high.max(v)));
+    let margin = ((high - low) * 0.04).max(own.abs() * 1e-3).max(f64::MIN_POSITIVE);
+    let range = Range::new(low - margin, high + margin);
+    let x_of = |value: f64| plot.left() + (range.share(value) * f64::from(plot.width())) as f32;
+    let painter = ui.painter_at(rect.intersect(ui.clip_rect()));
+    painter.hline(plot.x_range(), plot.bottom(), Stroke::new(1.0, theme.edge));
+    // Dots as large as the highest stack allows.
+    let mut diameter = 7.0f32;
+    let mut dots = Vec::new();
+    while diameter >= 1.0 {
+        let columns = (plot.width() / diameter).max(1.0) as usize;
+        dots = dotplot::stack(&values, &range, columns);
+        let highest = dots.iter().map(|dot| dot.height + 1).max().unwrap_or(0);
+        if highest as f32 * diameter <= plot.height() {
+            break;
         }
+        diameter -= 0.5;
     }
-    let at = x(value);
-    painter.vline(at, rect.top()..=base, egui::Stroke::new(2.0, cx.theme.aleatoric));
+    for dot in &dots {
+        let x = plot.left() + (dot.column as f32 + 0.5) * diameter;
+        let y = plot.bottom() - (dot.height as f32 + 0.5) * diameter;
+        painter.circle_filled(pos2(x, y), diameter * 0.42, theme.edge);
+    }
+    if dots.is_empty() {
+        painter.vline(x_of(reference.median), plot.y_range(), Stroke::new(1.0, theme.edge));
+    }
+    painter.vline(x_of(own), plot.y_range(), Stroke::new(2.0, theme.aleatoric));
+    let tag = |value: f64, name: &str| {
+        let side = if x_of(value) > plot.center().x { Align2::RIGHT_TOP } else { Align2::LEFT_TOP };
+        let gap = if side == Align2::RIGHT_TOP { -6.0 } else { 6.0 };
+        let at = pos2(x_of(value) + gap, plot.top() + 1.0);
+        axes::tag(&painter, at, side, name, theme.text, theme.panel);
+    };
+    if let Some(other) = other {
+        let line = [pos2(x_of(other), plot.top()), pos2(x_of(other), plot.bottom())];
+        let stroke = Stroke::new(2.0, theme.aleatoric);
+        painter.extend(egui::Shape::dashed_line(&line, stroke, 4.0, 3.0));
+        tag(other, "B");
+        tag(own, "A");
+    } else {
+        tag(own, "this query");
+    }
+    let below = Rect::from_min_max(pos2(rect.left(), plot.bottom() + 1.0), rect.max);
+    let label =
+        format!("mean aleatoric variance, units²: {} to {}", axes::number(low), axes::number(high));
+    axes::caption(ui, below, Align2::LEFT_CENTER, &label, theme.muted);
+    let sentence = percentile(reference, prepared.result.recipe.query.modality());
+    let each = (reference.count as f64 / 50.0).max(1.0);
+    let dots = if dots.is_empty() {
+        "The line beside it is their median.".to_owned()
+    } else {
+        format!("Each of the 50 dots stands for 2 % of them, about {each:.0}.")
+    };
     response.on_hover_text(format!(
-        "{tip}\nDots: quantiles of {} {kind}; line: this query's aleatoric variance, {}",
-        reference.count,
-        number(value)
+        "{sentence} A comparison, not a probability of being wrong.\n{dots}"
     ));
 }
