@@ -126,6 +126,9 @@ pub fn top_bar(ui: &mut Ui, cx: &mut Cx<'_>, undo: UndoState) {
                         let scroll = egui::ScrollArea::vertical().max_height(room.max(120.0));
                         scroll.show(ui, |ui| menu(ui, cx, commands, undo));
                     }
+                    if name == "File" {
+                        recent_sessions(ui, cx);
+                    }
                 });
             }
             right_side(ui, cx);
@@ -179,6 +182,25 @@ fn menu(ui: &mut Ui, cx: &mut Cx<'_>, commands: &[Option<UiCommand>], undo: Undo
             }
         }
     }
+}
+
+/// Sessions that were saved or opened, the last one first.
+fn recent_sessions(ui: &mut Ui, cx: &mut Cx<'_>) {
+    let recent = &cx.state.settings.recent_sessions;
+    if recent.is_empty() {
+        return;
+    }
+    ui.separator();
+    ui.menu_button(format!("{}  Recent sessions", icons::FOLDER_OPEN), |ui| {
+        for path in recent {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = widgets::shorten(&name.unwrap_or_default(), 40);
+            if ui.button(name).on_hover_text(path.display().to_string()).clicked() {
+                cx.send(Action::TakeIn(vec![path.clone()]));
+                ui.close();
+            }
+        }
+    });
 }
 
 fn menu_item(ui: &mut Ui, cx: &mut Cx<'_>, command: UiCommand, undo: UndoState) {

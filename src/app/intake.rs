@@ -27,7 +27,10 @@ pub enum Intake {
     Text(String),
     Sheet(Box<SheetMetadata>),
     Recipe(Box<Recipe>),
-    Session(Box<SavedSession>),
+    Session {
+        path: PathBuf,
+        session: Box<SavedSession>,
+    },
     /// An image folder, dataset or index.
     Gallery(PathBuf),
     /// A folder with `clip/`, `adapters/` and so on.
@@ -148,7 +151,9 @@ fn folder(path: &Path) -> Result<Intake, String> {
 
 fn json(path: &Path) -> Result<Intake, String> {
     match SavedSession::load(path) {
-        Ok(session) => return Ok(Intake::Session(Box::new(session))),
+        Ok(session) => {
+            return Ok(Intake::Session { path: path.to_owned(), session: Box::new(session) });
+        }
         Err(error) if error.is_a_session() => return Err(error.to_string()),
         Err(_) => {}
     }

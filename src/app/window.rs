@@ -397,6 +397,7 @@ impl HazeApp {
             }
             Asked::SaveSession => {
                 let session = self.session();
+                self.core.state.settings.note_session(first.clone());
                 self.background.run(move || match session.save(&first) {
                     Ok(()) => Answer::Exported(first),
                     Err(error) => Answer::Failed {

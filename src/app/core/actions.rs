@@ -177,6 +177,7 @@ impl Core {
 
     fn compare_with(&mut self, other: Option<EntryId>) {
         let other = other.filter(|&id| Some(id) != self.state.current);
+        let other = other.filter(|&id| self.state.history.get(id).is_some());
         if other == self.state.compared {
             return;
         }
@@ -414,7 +415,10 @@ impl Core {
             Intake::Text(text) => self.apply(Action::QueryText(text)),
             Intake::Sheet(metadata) => self.effects.push(card(metadata.recipe)),
             Intake::Recipe(recipe) => self.effects.push(card(*recipe)),
-            Intake::Session(session) => self.effects.push(Effect::OpenSession(session)),
+            Intake::Session { path, session } => {
+                self.state.settings.note_session(path);
+                self.effects.push(Effect::OpenSession(session));
+            }
             Intake::Gallery(path) => self.browsed(BrowseFor::Gallery, path),
             Intake::Bundle(path) => self.browsed(BrowseFor::Bundle, path),
             Intake::Encoder(path) => self.browsed(BrowseFor::Encoder, path),

@@ -263,6 +263,7 @@ impl Core {
         if job.kind == JobKind::Analyse
             && let Some(entry) = entry
             && self.state.current != Some(entry)
+            && self.state.compared != Some(entry)
             && self.state.history.get(entry).is_some_and(|entry| entry.result.is_none())
             && !self.pending.values().any(|pending| pending.entry == Some(entry))
         {

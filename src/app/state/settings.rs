@@ -29,6 +29,8 @@ pub struct Settings {
     pub device: String,
     /// A folder with bundles and models of the user's own.
     pub models_folder: Option<std::path::PathBuf>,
+    /// Session files that were saved or opened, the last one first.
+    pub recent_sessions: Vec<std::path::PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,11 +64,22 @@ impl Default for Settings {
             sample_order: SampleOrder::default(),
             device: DeviceChoice::ALL[0].to_string(),
             models_folder: None,
+            recent_sessions: Vec::new(),
         }
     }
 }
 
+/// Recent sessions that are kept.
+const RECENT: usize = 8;
+
 impl Settings {
+    /// Puts a session file first among the recent ones.
+    pub fn note_session(&mut self, path: std::path::PathBuf) {
+        self.recent_sessions.retain(|other| *other != path);
+        self.recent_sessions.insert(0, path);
+        self.recent_sessions.truncate(RECENT);
+    }
+
     /// The next larger or smaller tile size; the same one at the end.
     pub fn next_tile_size(&self, larger: bool) -> f32 {
         let now = self.tile_size;
@@ -82,6 +95,19 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_is_opened_again_moves_to_the_front_of_the_recent_ones() {
+        let mut settings = Settings::default();
+        for i in [0, 1, 2, 1] {
+            settings.note_session(format!("{i}.json").into());
+        }
+        let names: Vec<String> =
+            settings.recent_sessions.iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(names, ["1.json", "2.json", "0.json"]);
+        (0..20).for_each(|i| settings.note_session(format!("more {i}").into()));
+        assert_eq!(settings.recent_sessions.len(), RECENT);
+    }
 
     #[test]
     fn tile_sizes_step_along_the_list_and_stop_at_its_ends() {

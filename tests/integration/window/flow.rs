@@ -6,7 +6,9 @@ use haze::app::command::UiCommand;
 use haze::app::dialogs::Dialogs;
 use haze::app::state::form::QueryForm;
 use haze::app::state::history::{DecodeState, TileState};
+use haze::session::engine::{Order, Work};
 
+use super::fake_engine::fake_engine;
 use super::{decoded, real_engine, send, wait, window};
 use crate::support::Desk;
 
@@ -122,4 +124,38 @@ fn undo_brings_the_form_back() {
     send(&mut harness, Action::Command(UiCommand::Redo));
     harness.run_steps(2);
     assert_eq!(harness.state().state().form.sampling.seed, 42);
+}
+
+#[test]
+fn when_the_engine_dies_the_window_lives_on_and_restarts_it() {
+    let starts = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let engine: haze::app::StartEngine = Box::new(move |first, device, wake| {
+        if starts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+            return fake_engine(0)(first, device, wake);
+        }
+        let (handle, end) = haze::session::engine::channel(first, move || wake());
+        // Dies at the first query, as a lost device may take everything with it.
+        std::thread::spawn(move || {
+            while let Ok(order) = end.orders.recv() {
+                if let Order::Submit { work: Work::Analyse(_), .. } = order {
+                    return;
+                }
+            }
+        });
+        handle
+    });
+    let mut harness = window([1280.0, 720.0], engine, Dialogs::cancelled());
+    send(&mut harness, Action::QueryText("food".to_owned()));
+    wait(&mut harness, "the bad news", 20, |app| {
+        app.state().query_failure.as_ref().is_some_and(|failure| failure.device_lost)
+    });
+    harness.run_steps(2);
+    harness.get_by_label_contains("Restart the engine").click();
+    harness.run_steps(2);
+    // The job numbers of the new engine go on where the old ones ended.
+    send(&mut harness, Action::QueryText("a vehicle".to_owned()));
+    wait(&mut harness, "a query on the new engine", 20, |app| {
+        app.state().entry().is_some_and(|entry| entry.title() == "a vehicle")
+    });
+    assert!(harness.state().state().query_failure.is_none());
 }
