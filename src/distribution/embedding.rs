@@ -1,5 +1,7 @@
 //! The distribution of a whole embedding.
 
+use rayon::prelude::*;
+
 use super::error::{check_length, check_variances};
 use super::{DiagonalGaussian, DistributionError, GeneralizedGaussian};
 use crate::random::{Stream, generator};
@@ -102,6 +104,22 @@ impl EmbeddingDistribution {
         Ok(self.dimensions.iter().zip(x).map(|(d, &x)| d.log_prob(f64::from(x))).sum())
     }
 
+    /// Log densities of many embeddings `[D]`, the same numbers as from
+    /// [`EmbeddingDistribution::log_prob`], in less time.
+    ///
+    /// # Errors
+    /// When one has another number of dimensions.
+    pub fn log_probs(&self, rows: &[Vec<f32>]) -> Result<Vec<f64>, DistributionError> {
+        let peaks: Vec<f64> = self.dimensions.iter().map(GeneralizedGaussian::log_peak).collect();
+        rows.par_iter()
+            .map(|x| {
+                check_length("the embedding", x.len(), self.dim())?;
+                let terms = self.dimensions.iter().zip(&peaks).zip(x);
+                Ok(terms.map(|((d, peak), &x)| peak - d.power(f64::from(x))).sum())
+            })
+            .collect()
+    }
+
     /// Sample number `index` `[D]` of the aleatoric density; epistemic variance does not enter.
     ///
     /// `temperature` scales the deviation from the mean: 1 is the density itself, 0 gives the
@@ -167,6 +185,10 @@ mod tests {
         let expected: f64 =
             d.dimensions().iter().zip(x).map(|(d, x)| d.log_prob(f64::from(x))).sum();
         assert_eq!(d.log_prob(&x).unwrap(), expected);
+        let rows = vec![x.to_vec(), vec![9.0, -3.0, 0.0]];
+        let one_by_one: Vec<f64> = rows.iter().map(|x| d.log_prob(x).unwrap()).collect();
+        assert_eq!(d.log_probs(&rows).unwrap(), one_by_one);
+        assert!(d.log_probs(&[vec![0.0]]).is_err());
         let entropy: f64 = d.dimensions().iter().map(|d| d.entropy()).sum();
         assert!((d.entropy() - entropy).abs() < 1e-12);
         assert!(matches!(d.log_prob(&x[..2]), Err(DistributionError::Length { found: 2, .. })));

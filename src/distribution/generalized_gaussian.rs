@@ -88,8 +88,17 @@ impl GeneralizedGaussian {
 
     /// Log density at `x` in nats: ln(beta / (2 alpha)) - ln Gamma(1/beta) - (|x - mu|/alpha)^beta.
     pub fn log_prob(&self, x: f64) -> f64 {
-        let power = ((x - self.mu).abs() / self.alpha).powf(self.beta);
-        self.beta.ln() - self.alpha.ln() - LN_2 - ln_gamma(1.0 / self.beta) - power
+        self.log_peak() - self.power(x)
+    }
+
+    /// Log density at `mu` in nats, the largest there is.
+    pub fn log_peak(&self) -> f64 {
+        self.beta.ln() - self.alpha.ln() - LN_2 - ln_gamma(1.0 / self.beta)
+    }
+
+    /// (|x - mu|/alpha)^beta: how far the log density at `x` lies below that at `mu`.
+    pub(super) fn power(&self, x: f64) -> f64 {
+        ((x - self.mu).abs() / self.alpha).powf(self.beta)
     }
 
     /// Probability of a value up to `x`. Lower tails keep their relative accuracy.

@@ -32,8 +32,7 @@ impl Draws {
             .into_par_iter()
             .map(|index| distribution.sample(sampling.seed, index, sampling.temperature))
             .collect();
-        let log_probs: Vec<f64> =
-            values.par_iter().map(|x| distribution.log_prob(x)).collect::<Result<_, _>>()?;
+        let log_probs = distribution.log_probs(&values)?;
         Ok(Self { values, log_probs, mean: distribution.mean() })
     }
 

@@ -118,11 +118,16 @@ fn percentile(reference: &Reference, modality: Modality) -> String {
         Modality::Text => "captions",
         Modality::Image => "images",
     };
-    format!(
-        "More uncertain than {} of this gallery's own {} {of}.",
-        axes::percent(reference.share_below),
-        axes::count(reference.count)
-    )
+    let count = axes::count(reference.count);
+    // A finite number of captions proves neither 0 % nor 100 %.
+    let placed = if reference.share_below <= 0.0 {
+        "none".to_owned()
+    } else if reference.share_below >= 1.0 {
+        "all".to_owned()
+    } else {
+        reference.placed()
+    };
+    format!("More uncertain than {placed} of this gallery's own {count} {of}.")
 }
 
 /// How the two sources were told apart, and whether that is to be trusted.
