@@ -14,6 +14,7 @@ mod progress;
 mod replay;
 mod sample;
 mod search;
+mod study;
 mod system;
 mod table;
 mod train;
@@ -56,6 +57,8 @@ enum Command {
     Demo(demo::Demo),
     /// Sample a query's embedding distribution, decode the samples, rank the gallery by each
     Sample(sample::Sample),
+    /// Walks along dimensions, embeddings x noises, ladders, evaluation on a gallery
+    Study(study::Study),
     /// Embed texts or images with the frozen encoder
     Embed(embed::Embed),
     /// Decode embeddings (.npy, .npz) or images to images
@@ -168,6 +171,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match command {
         Command::Demo(command) => command.run(&context),
         Command::Sample(command) => command.run(&context),
+        Command::Study(command) => command.run(&context),
         Command::Embed(command) => command.run(&context),
         Command::Decode(command) => command.run(&context),
         Command::Search(command) => command.run(&context),

@@ -215,3 +215,33 @@ fn doctor_and_inspect_describe_the_bundle() {
         .collect();
     assert!(classes.contains(&"UNet2DConditionModel"), "{classes:?}");
 }
+
+#[test]
+fn studies_print_their_numbers_and_write_figures_and_tables() {
+    let desk = Desk::new();
+    let walk = ["study", "walk", "food", "--dimensions", "3,17", "--reach", "1", "--steps", "2"];
+    let finished = desk.run(&[&walk[..], &["--json", "-o", "walk.png"]].concat()).ok();
+    let tiles = finished.json()["tiles"].as_array().unwrap().clone();
+    assert_eq!(tiles.len(), 3);
+    assert!((tiles[1]["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-6, "the middle is the mean");
+    assert_ne!(tiles[0]["hash"], tiles[2]["hash"]);
+    assert!(image::open(desk.path("walk.png")).is_ok());
+
+    let noises = ["study", "noises", "food", "--embeddings", "2", "--noises", "2", "--steps", "2"];
+    let finished = desk.run(&[&noises[..], &["--json"]].concat()).ok();
+    let share = |name: &str| finished.json()[name]["share"].as_f64().unwrap();
+    let sum = share("embedding") + share("noise") + share("interaction");
+    assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+
+    let ladder =
+        ["study", "ladder", "food", "a drawing of food", "a glossy drawing of a red apple"];
+    let finished =
+        desk.run(&[&ladder[..], &["--json", "-o", "l.svg", "-o", "l.csv"]].concat()).ok();
+    assert_eq!(finished.json()["steps"].as_array().unwrap().len(), 3);
+    assert!(desk.path("l.svg").is_file() && desk.path("l.csv").is_file());
+
+    let finished = desk.run(&["study", "evaluate", "--json"]).ok();
+    let recall = finished.json()["recall"][2].as_f64().unwrap();
+    assert!((0.2..0.6).contains(&recall), "recall@10 {recall}");
+    assert_eq!(desk.run(&["study", "evaluate", "-o", "x.doc"]).code(), 2);
+}
