@@ -6,10 +6,11 @@ use haze::app::command::UiCommand;
 use haze::app::dialogs::Dialogs;
 use haze::app::state::form::QueryForm;
 use haze::app::state::history::{DecodeState, TileState};
+use haze::export::replay::SheetMetadata;
 use haze::session::engine::{Order, Work};
 
 use super::fake_engine::fake_engine;
-use super::{decoded, real_engine, send, wait, window};
+use super::{decoded, drop_files, real_engine, send, wait, window};
 use crate::support::Desk;
 
 fn edit(app: &haze::app::HazeApp, change: impl FnOnce(&mut QueryForm)) -> Action {
@@ -160,4 +161,43 @@ fn when_the_engine_dies_the_window_lives_on_and_restarts_it() {
         app.state().entry().is_some_and(|entry| entry.title() == "a vehicle")
     });
     assert!(harness.state().state().query_failure.is_none());
+}
+
+#[test]
+fn a_sheet_of_the_command_line_brings_back_its_recipe_and_the_same_pixels() {
+    let desk = Desk::new();
+    desk.run(&["sample", "a vehicle", "-n", "2", "--steps", "3", "--seed", "9", "-o", "made"]).ok();
+    let sheet = desk.path("made/sheet.png");
+    let expected = SheetMetadata::read(&sheet).unwrap();
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
+    let before = harness.state().state().form.clone();
+    drop_files(&mut harness, &[sheet]);
+    for _ in 0..400 {
+        harness.step();
+        if harness.query_by_label_contains("Just look").is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(harness.state().state().form, before, "looking changes nothing");
+    // The card finds its place within a few frames.
+    harness.run_steps(4);
+    harness.get_by_label_contains("Use all and run").click();
+    harness.run_steps(2);
+    assert!(harness.query_by_label_contains("Just look").is_none(), "the card is closed");
+    wait(&mut harness, "its pictures", 30, decoded);
+    let entry = harness.state().state().entry().unwrap();
+    assert_eq!(entry.title(), "a vehicle");
+    assert_eq!(entry.recipe.sampling.seed, 9);
+    let hashes: Vec<Option<String>> = entry
+        .tiles
+        .iter()
+        .map(|tile| match tile {
+            TileState::Done(tile) => Some(tile.hash.clone()),
+            _ => None,
+        })
+        .collect();
+    let samples = expected.tiles.iter().map(|tile| tile.hash.clone());
+    let wanted: Vec<_> = std::iter::once(expected.mean_tile.clone()).chain(samples).collect();
+    assert_eq!(hashes, wanted);
 }

@@ -51,7 +51,14 @@ pub fn wait(
 ) {
     let start = Instant::now();
     while !is_so(harness.state()) {
-        assert!(start.elapsed() < Duration::from_secs(seconds), "not in time: {what}");
+        if start.elapsed() > Duration::from_secs(seconds) {
+            let app = harness.state();
+            let said = app.core().notices.shown.iter().map(|shown| &shown.notice);
+            let said: Vec<String> = said.map(|n| format!("{}: {}", n.title, n.detail)).collect();
+            let jobs: Vec<_> = app.state().jobs.iter().map(|job| (job.kind, job.stage)).collect();
+            let failure = &app.state().query_failure;
+            panic!("not in time: {what}; said {said:?}, jobs {jobs:?}, failure {failure:?}");
+        }
         harness.step();
         std::thread::sleep(Duration::from_millis(4));
     }
