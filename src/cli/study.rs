@@ -246,7 +246,7 @@ impl Noises {
                 vec![(*name).to_owned(), percent(share.value), interval]
             })
             .collect();
-        let text = table::render(&columns(["share of variance", "", "90 % bootstrap"]), &rows);
+        let text = table::render(&columns(["share of variance", "", "90 % jackknife"]), &rows);
         let json: serde_json::Map<String, serde_json::Value> = shares
             .iter()
             .map(|(name, s)| {

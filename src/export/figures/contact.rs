@@ -90,7 +90,7 @@ pub fn draw_noise_grid(grid: &NoiseGrid, recipe: Option<&Recipe>) -> Drawing {
         tiles(&mut page, pictures, columns, MARGIN + ROW_LABEL, &[]);
     }
     let mut lines = vec![
-        "Two-way analysis of variance over the unit embeddings of the pictures; 90 % bootstrap \
+        "Two-way analysis of variance over the unit embeddings of the pictures; 90 % jackknife \
          intervals over rows and columns."
             .to_owned(),
     ];

@@ -229,7 +229,7 @@ fn shares(ui: &mut Ui, cx: &Cx<'_>, grid: &NoiseGrid) {
         ui.painter().text(place, Align2::CENTER_TOP, text, font, cx.theme.muted);
     }
     let text = format!(
-        "Share of the variance of the re-embedded pictures: dot with its 90 % bootstrap interval \
+        "Share of the variance of the re-embedded pictures: dot with its 90 % jackknife interval \
          over {} embeddings and {} noises (n = {} pictures).",
         grid.embeddings,
         grid.noises,
@@ -293,12 +293,12 @@ fn share_row(
     response.on_hover_text(tip);
 }
 
-/// "62 % (48-74 %, 90 % bootstrap)".
+/// "62 % (48-74 %, 90 % jackknife)".
 fn in_words(share: &Share) -> String {
     if share.negative {
         return "0 (interval reaches below 0)".to_owned();
     }
-    format!("{} ({}, 90 % bootstrap)", percent(share.value), range(share))
+    format!("{} ({}, 90 % jackknife)", percent(share.value), range(share))
 }
 
 fn percent(value: f64) -> String {
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_share_prints_its_interval_and_a_negative_one_prints_as_none() {
         let share = Share { value: 0.62, low: 0.48, high: 0.744, negative: false };
-        assert_eq!(in_words(&share), "62 % (48-74 %, 90 % bootstrap)");
+        assert_eq!(in_words(&share), "62 % (48-74 %, 90 % jackknife)");
         let none = Share { value: 0.0, low: 0.0, high: 0.1, negative: true };
         assert_eq!(in_words(&none), "0 (interval reaches below 0)");
     }
