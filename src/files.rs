@@ -140,6 +140,40 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
     std::fs::create_dir_all(path).map_err(FileError::write(path))
 }
 
+/// Where a system keeps one kind of file.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemPlace {
+    /// Environment variable of ours that names the folder itself.
+    pub own: &'static str,
+    /// Environment variable that names the folder above ours on Windows.
+    pub windows: &'static str,
+    /// The folder above ours on macOS, below the home folder.
+    pub macos: &'static str,
+    /// Environment variable that names the folder above ours elsewhere,
+    pub xdg: &'static str,
+    /// else this one below the home folder.
+    pub home: &'static str,
+}
+
+impl SystemPlace {
+    /// Our folder; `None` where the system has no place for one. It may not exist yet.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        if let Some(folder) = variable(self.own) {
+            return Some(folder);
+        }
+        let base = if cfg!(target_os = "windows") {
+            variable(self.windows)?
+        } else if cfg!(target_os = "macos") {
+            variable("HOME")?.join(self.macos)
+        } else {
+            variable(self.xdg).or_else(|| Some(variable("HOME")?.join(self.home)))?
+        };
+        Some(base.join("haze"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

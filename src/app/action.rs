@@ -58,8 +58,6 @@ pub enum Action {
     CompareWith(Option<EntryId>),
     Cancel(JobId),
     Pause(JobId, bool),
-    /// Takes a waiting job's place back to the form, or moves it; jobs are in the queue order.
-    Dequeue(JobId),
     /// Decodes an entry (again); a smaller batch after a failure.
     Decode {
         entry: EntryId,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::session_file::SavedSession;
 use super::state::settings::Settings;
-use crate::files::{FileError, create_folder, read_bounded, write_atomic};
+use crate::files::{FileError, SystemPlace, create_folder, read_bounded, write_atomic};
 
 const SETTINGS: &str = "settings.json";
 const SESSION: &str = "session.json";
@@ -32,7 +32,7 @@ impl ConfigStore {
     /// # Errors
     /// When there is no such place or it cannot be made.
     pub fn open() -> Result<Self, ConfigStoreError> {
-        Self::at(location().ok_or(ConfigStoreError::NoPlace)?)
+        Self::at(PLACE.folder().ok_or(ConfigStoreError::NoPlace)?)
     }
 
     fn at(folder: PathBuf) -> Result<Self, ConfigStoreError> {
@@ -94,20 +94,13 @@ fn set_aside(path: &Path) -> String {
     }
 }
 
-fn location() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    if let Some(folder) = variable("HAZE_CONFIG") {
-        return Some(folder);
-    }
-    let base = if cfg!(target_os = "windows") {
-        variable("APPDATA")?
-    } else if cfg!(target_os = "macos") {
-        variable("HOME")?.join("Library/Application Support")
-    } else {
-        variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?
-    };
-    Some(base.join("haze"))
-}
+const PLACE: SystemPlace = SystemPlace {
+    own: "HAZE_CONFIG",
+    windows: "APPDATA",
+    macos: "Library/Application Support",
+    xdg: "XDG_CONFIG_HOME",
+    home: ".config",
+};
 
 #[cfg(test)]
 mod tests {

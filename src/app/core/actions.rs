@@ -60,7 +60,7 @@ impl Core {
             Action::DeleteEntry(id) => self.delete_entry(id),
             Action::Undelete => self.undelete(),
             Action::CompareWith(other) => self.compare_with(other),
-            Action::Cancel(job) | Action::Dequeue(job) => self.cancel(job),
+            Action::Cancel(job) => self.cancel(job),
             Action::Pause(id, paused) => {
                 if let Some(job) = self.state.jobs.get_mut(id) {
                     job.paused = paused;

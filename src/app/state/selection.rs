@@ -25,6 +25,22 @@ pub enum SelectMode {
     Toggle,
 }
 
+impl SelectMode {
+    /// How the keys that are held change a pick: Alt removes, Shift adds, Ctrl toggles.
+    pub fn of_keys(ui: &egui::Ui) -> Self {
+        let modifiers = ui.input(|i| i.modifiers);
+        if modifiers.alt {
+            SelectMode::Remove
+        } else if modifiers.shift {
+            SelectMode::Add
+        } else if modifiers.command {
+            SelectMode::Toggle
+        } else {
+            SelectMode::Replace
+        }
+    }
+}
+
 /// What is picked.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {

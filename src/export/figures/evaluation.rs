@@ -6,20 +6,17 @@ use super::drawing::Drawing;
 use super::page::Page;
 use super::table::Table;
 use crate::export::canvas::colour;
+use crate::gallery::{Interval, wilson};
 use crate::session::engine::{Evaluation, EvaluationBin};
 use crate::session::recipe::Recipe;
 
-/// Wilson's 95 % interval of a share of `count` (Wilson 1927).
-fn wilson(share: f64, count: usize) -> [f64; 2] {
-    const Z: f64 = 1.959_964;
+/// Wilson's 95 % interval of the recall of `count` captions; of none, all that a share can be.
+fn interval(recall: f64, count: usize) -> [f64; 2] {
     if count == 0 {
         return [0.0, 1.0];
     }
-    let n = count as f64;
-    let scale = 1.0 / (1.0 + Z * Z / n);
-    let middle = scale * (share + Z * Z / (2.0 * n));
-    let half = scale * Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [(middle - half).max(0.0), (middle + half).min(1.0)]
+    let Interval { low, high } = wilson((recall * count as f64).round() as usize, count);
+    [low, high]
 }
 
 pub fn draw(evaluation: &Evaluation, recipe: Option<&Recipe>) -> Drawing {
@@ -43,7 +40,8 @@ pub fn draw(evaluation: &Evaluation, recipe: Option<&Recipe>) -> Drawing {
         |bin: &EvaluationBin| [chart.x.position(bin.aleatoric), chart.y.position(bin.recall_at_10)];
     for bin in bins {
         let [x, _] = at(bin);
-        let [low, high] = wilson(bin.recall_at_10, bin.count).map(|share| chart.y.position(share));
+        let [low, high] =
+            interval(bin.recall_at_10, bin.count).map(|share| chart.y.position(share));
         page.drawing.line([x, low], [x, high], 1.5, colour::ALEATORIC);
     }
     page.drawing.path(bins.iter().map(at).collect(), 1.0, colour::LINE);
@@ -62,7 +60,7 @@ pub fn draw(evaluation: &Evaluation, recipe: Option<&Recipe>) -> Drawing {
 pub fn table(evaluation: &Evaluation) -> Table {
     let bins = &evaluation.bins;
     let intervals: Vec<[f64; 2]> =
-        bins.iter().map(|bin| wilson(bin.recall_at_10, bin.count)).collect();
+        bins.iter().map(|bin| interval(bin.recall_at_10, bin.count)).collect();
     Table::default()
         .whole("bin", 1..=bins.len())
         .whole("captions", bins.iter().map(|bin| bin.count))
@@ -74,14 +72,14 @@ pub fn table(evaluation: &Evaluation) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::wilson;
+    use super::interval;
 
     #[test]
     fn a_share_of_few_has_a_wide_interval_inside_0_to_1() {
-        let rounded = |share, count| wilson(share, count).map(|v| (v * 100.0).round() / 100.0);
+        let rounded = |share, count| interval(share, count).map(|v| (v * 100.0).round() / 100.0);
         assert_eq!(rounded(0.5, 64), [0.38, 0.62]);
         assert_eq!(rounded(0.0, 64), [0.0, 0.06]);
         assert_eq!(rounded(1.0, 64), [0.94, 1.0]);
-        assert_eq!(wilson(0.5, 0), [0.0, 1.0]);
+        assert_eq!(interval(0.5, 0), [0.0, 1.0]);
     }
 }

@@ -391,7 +391,11 @@ impl MapPane {
             self.outline = None;
             if corners.len() >= 3 {
                 let items = self.inside(shown, &corners);
-                cx.send(Action::Select { items, mode: mode(ui), from: PaneKind::Map });
+                cx.send(Action::Select {
+                    items,
+                    mode: SelectMode::of_keys(ui),
+                    from: PaneKind::Map,
+                });
             }
             return;
         }
@@ -530,7 +534,7 @@ impl MapPane {
             let is_dimension = |item: &Item| matches!(item, Item::Dimension(_));
             self.before_click =
                 cx.state.selection.iter().filter(|item| !is_dimension(item)).collect();
-            let mode = mode(ui);
+            let mode = SelectMode::of_keys(ui);
             match item {
                 Some(item) => {
                     cx.send(Action::Select { items: vec![item], mode, from: PaneKind::Map });
@@ -762,20 +766,6 @@ fn without_map(ui: &mut Ui, cx: &mut Cx<'_>) {
     } else {
         let sentence = "Here stands the gallery, with the query and its samples among its items.";
         widgets::empty(ui, cx, icons::CHART_SCATTER, sentence, Some(UiCommand::FocusQuery));
-    }
-}
-
-/// How held keys change a pick.
-fn mode(ui: &Ui) -> SelectMode {
-    let modifiers = ui.input(|i| i.modifiers);
-    if modifiers.alt {
-        SelectMode::Remove
-    } else if modifiers.shift {
-        SelectMode::Add
-    } else if modifiers.command {
-        SelectMode::Toggle
-    } else {
-        SelectMode::Replace
     }
 }
 

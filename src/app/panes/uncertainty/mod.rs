@@ -434,7 +434,7 @@ impl UncertaintyPane {
             let dimensions = brushed(start, plot.position_at(end.x), prepared.dim())
                 .map(|position| prepared.arrangement.dimensions[position])
                 .collect();
-            select_dimensions(cx, dimensions, mode(ui));
+            select_dimensions(cx, dimensions, SelectMode::of_keys(ui));
         }
         if response.clicked_by(PointerButton::Primary)
             && !response.double_clicked_by(PointerButton::Primary)
@@ -446,7 +446,7 @@ impl UncertaintyPane {
             if let Some(position) = column {
                 self.cursor = Some(position);
                 let dimension = prepared.arrangement.dimensions[position];
-                select_dimensions(cx, vec![dimension], mode(ui));
+                select_dimensions(cx, vec![dimension], SelectMode::of_keys(ui));
             }
         }
     }
@@ -645,20 +645,6 @@ fn runs(selected: &[bool], within: std::ops::Range<usize>) -> Vec<(usize, usize)
         }
     }
     runs
-}
-
-/// How held keys change a pick.
-fn mode(ui: &Ui) -> SelectMode {
-    let modifiers = ui.input(|i| i.modifiers);
-    if modifiers.alt {
-        SelectMode::Remove
-    } else if modifiers.shift {
-        SelectMode::Add
-    } else if modifiers.command {
-        SelectMode::Toggle
-    } else {
-        SelectMode::Replace
-    }
 }
 
 fn select_dimensions(cx: &mut Cx<'_>, dimensions: Vec<usize>, mode: SelectMode) {
