@@ -18,6 +18,7 @@ pub mod decoder;
 pub mod distribution;
 pub mod encoder;
 pub mod evaluation;
+pub mod experiment;
 pub mod export;
 pub mod files;
 pub mod gallery;

@@ -43,10 +43,78 @@ pub const WEIGHTS_FILE: &str = "adapter.safetensors";
 /// `kind` of a ProbVLM adapter.
 pub(crate) const PROBVLM: &str = "probvlm";
 
+/// What every probabilistic adapter does: raw embeddings of one modality in, densities over raw
+/// embeddings out.
+pub trait Predictor: std::fmt::Debug + Send + Sync {
+    /// Densities of the target embeddings, with `passes` passes (or posterior draws) for their
+    /// epistemic part. Equal to predictions one by one.
+    ///
+    /// # Errors
+    /// When an embedding does not fit the adapter.
+    fn predict_batch(
+        &self,
+        embeddings: &[Embedding],
+        passes: usize,
+        seed: u64,
+    ) -> Result<Vec<EmbeddingDistribution>, AdapterError>;
+
+    /// The modality of the embeddings it takes.
+    fn input_modality(&self) -> Modality;
+
+    /// The modality of the embeddings it predicts.
+    fn output_modality(&self) -> Modality;
+
+    /// Number of dimensions D.
+    fn dim(&self) -> usize;
+
+    /// Fingerprint of the encoder it belongs to, where known.
+    fn encoder(&self) -> Option<&str>;
+
+    /// Notes which encoder's embeddings the adapter belongs to.
+    fn set_encoder(&mut self, fingerprint: String);
+
+    /// One line for people: kind, direction, size, and what it was trained on.
+    fn describe(&self) -> String;
+
+    /// Writes the adapter as a folder that [`Adapter::load`] reads. The config comes last, so a
+    /// folder with a config is complete.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written, or the weights cannot be read back.
+    fn save(&self, folder: &Path) -> Result<(), AdapterError>;
+
+    /// The scalar uncertainty that the adapter's own paper uses, one number per embedding, where
+    /// that is not the mean variance over dimensions.
+    ///
+    /// # Errors
+    /// When an embedding does not fit the adapter.
+    fn own_scores(&self, _embeddings: &[Embedding]) -> Result<Option<Vec<f64>>, AdapterError> {
+        Ok(None)
+    }
+}
+
 /// Any probabilistic adapter.
 #[derive(Debug)]
-pub enum Adapter {
-    ProbVlm(ProbVlm),
+pub struct Adapter(Box<dyn Predictor>);
+
+impl<P: Predictor + 'static> From<P> for Adapter {
+    fn from(predictor: P) -> Self {
+        Adapter(Box::new(predictor))
+    }
+}
+
+impl std::ops::Deref for Adapter {
+    type Target = dyn Predictor;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl std::ops::DerefMut for Adapter {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut *self.0
+    }
 }
 
 impl Adapter {
@@ -56,7 +124,7 @@ impl Adapter {
     /// When its files are missing or malformed, or it holds another kind of model.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, AdapterError> {
         match kind_of(folder)?.as_str() {
-            PROBVLM => Ok(Adapter::ProbVlm(ProbVlm::load(folder, device)?)),
+            PROBVLM => Ok(ProbVlm::load(folder, device)?.into()),
             found => Err(AdapterError::Kind {
                 path: folder.join(CONFIG_FILE),
                 found: found.to_owned(),
@@ -76,10 +144,10 @@ impl Adapter {
         modality: Modality,
         device: &Device,
     ) -> Result<Self, AdapterError> {
-        Ok(Adapter::ProbVlm(ProbVlm::load_released(path, modality, device)?))
+        Ok(ProbVlm::load_released(path, modality, device)?.into())
     }
 
-    /// The distribution of the target embedding; see [`ProbVlm::predict`].
+    /// The distribution of the target of one embedding; see [`Predictor::predict_batch`].
     ///
     /// # Errors
     /// When the embedding does not fit the adapter.
@@ -89,77 +157,8 @@ impl Adapter {
         passes: usize,
         seed: u64,
     ) -> Result<EmbeddingDistribution, AdapterError> {
-        match self {
-            Adapter::ProbVlm(adapter) => adapter.predict(embedding, passes, seed),
-        }
-    }
-
-    /// Predictions for many embeddings, equal to those one by one.
-    ///
-    /// # Errors
-    /// When an embedding does not fit the adapter.
-    pub fn predict_batch(
-        &self,
-        embeddings: &[Embedding],
-        passes: usize,
-        seed: u64,
-    ) -> Result<Vec<EmbeddingDistribution>, AdapterError> {
-        match self {
-            Adapter::ProbVlm(adapter) => adapter.predict_batch(embeddings, passes, seed),
-        }
-    }
-
-    /// The modality of the embeddings it takes.
-    pub fn input_modality(&self) -> Modality {
-        match self {
-            Adapter::ProbVlm(adapter) => adapter.config().input_modality,
-        }
-    }
-
-    /// The modality of the embeddings it predicts.
-    pub fn output_modality(&self) -> Modality {
-        match self {
-            Adapter::ProbVlm(adapter) => adapter.config().output_modality,
-        }
-    }
-
-    /// Number of dimensions D.
-    pub fn dim(&self) -> usize {
-        match self {
-            Adapter::ProbVlm(adapter) => adapter.dim(),
-        }
-    }
-
-    /// Fingerprint of the encoder it belongs to, where known.
-    pub fn encoder(&self) -> Option<&str> {
-        match self {
-            Adapter::ProbVlm(adapter) => adapter.config().encoder.as_deref(),
-        }
-    }
-
-    /// One line for people: kind, direction, size, preset, and what it was trained on.
-    pub fn describe(&self) -> String {
-        match self {
-            Adapter::ProbVlm(adapter) => {
-                let c = adapter.config();
-                let trained = match &c.training {
-                    Some(t) => format!(
-                        ", trained on {} pairs (held-out {:.4} nats/dim, one Gaussian {:.4})",
-                        t.training_items, t.validation_nll, t.baselines.gaussian_nll
-                    ),
-                    None => String::new(),
-                };
-                format!(
-                    "ProbVLM {} to {}, {} dimensions, {} hidden, dropout {}, preset {}{trained}",
-                    c.input_modality,
-                    c.output_modality,
-                    c.input_dim,
-                    c.hidden_dim,
-                    c.dropout,
-                    c.preset
-                )
-            }
-        }
+        let mut all = self.predict_batch(std::slice::from_ref(embedding), passes, seed)?;
+        all.pop().ok_or_else(|| AdapterError::Device("the prediction was lost".into()))
     }
 }
 

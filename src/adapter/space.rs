@@ -79,12 +79,15 @@ pub struct ToRaw {
 impl Space {
     /// The standardised space of these rows, each of `dim` numbers. A row counts as often as it
     /// comes.
-    pub fn standardised<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, dim: usize) -> Self {
+    pub fn standardised<R: AsRef<[f32]>>(
+        rows: impl Iterator<Item = R> + Clone,
+        dim: usize,
+    ) -> Self {
         let mut count = 0f64;
         let mut mean = vec![0f64; dim];
         for row in rows.clone() {
             count += 1.0;
-            for (m, &x) in mean.iter_mut().zip(row) {
+            for (m, &x) in mean.iter_mut().zip(row.as_ref()) {
                 *m += f64::from(x);
             }
         }
@@ -92,7 +95,7 @@ impl Space {
         mean.iter_mut().for_each(|m| *m /= count);
         let mut variance = vec![0f64; dim];
         for row in rows {
-            for ((v, m), &x) in variance.iter_mut().zip(&mean).zip(row) {
+            for ((v, m), &x) in variance.iter_mut().zip(&mean).zip(row.as_ref()) {
                 *v += (f64::from(x) - m).powi(2);
             }
         }

@@ -3,11 +3,14 @@
 //! ProbVLM (arXiv 2307.00398, section 4.1) and its peers plot recall@1 against these levels and
 //! score the trend; the papers differ in how they form them, so both ways are here.
 
+use serde::{Deserialize, Serialize};
+
 use super::EvaluationError;
 use super::error::{check_at_least, check_finite, check_pair};
 
 /// How queries are assigned to levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Binning {
     /// Equal counts: sorted by (uncertainty, position), then cut; the first bins hold one more
     /// query when the count does not divide.
@@ -17,7 +20,7 @@ pub enum Binning {
 }
 
 /// One level.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct UncertaintyBin {
     /// Number of the level, 0 for the lowest uncertainty. Empty levels are left out and keep
     /// their number.

@@ -3,11 +3,13 @@
 //! Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017
 //! (arXiv 1706.04599), equation 3.
 
+use serde::{Deserialize, Serialize};
+
 use super::EvaluationError;
 use super::error::{check_at_least, check_pair};
 
 /// One column of a reliability diagram.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
     /// Number of the bin: it covers confidences above `index / bins` up to and including
     /// `(index + 1) / bins`. Empty bins are left out and keep their number.

@@ -9,6 +9,7 @@ use memmap2::Mmap;
 
 use super::GalleryError;
 use super::npy::{self, Float};
+use crate::adapter::training::RowSource;
 use crate::encoder::norm;
 use crate::files::map_readonly;
 
@@ -150,6 +151,20 @@ impl EmbeddingRows {
     pub fn look_normalised(&self) -> bool {
         let step = self.len.div_ceil(PROBES).max(1);
         (0..self.len).step_by(step).all(|i| (norm(&self.row(i)) - 1.0).abs() < UNIT_TOLERANCE)
+    }
+}
+
+impl RowSource for EmbeddingRows {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn read_row(&self, index: usize, out: &mut [f32]) {
+        self.read(index..index + 1, self.dim, out);
     }
 }
 

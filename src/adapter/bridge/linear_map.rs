@@ -146,8 +146,8 @@ fn standardised(
 ) -> Result<(Vec<f32>, Vec<f32>), AdapterError> {
     let mut rows = (Vec::new(), Vec::new());
     for item in &data.items[range] {
-        input.push_working(data.inputs.row(item.input), &mut rows.0)?;
-        output.push_working(data.targets.row(item.target), &mut rows.1)?;
+        input.push_working(&data.inputs.row(item.input), &mut rows.0)?;
+        output.push_working(&data.targets.row(item.target), &mut rows.1)?;
     }
     Ok(rows)
 }

@@ -8,6 +8,8 @@ mod config;
 mod files;
 mod network;
 
+use std::path::Path;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 pub use config::{
@@ -16,11 +18,11 @@ pub use config::{
 };
 pub use network::{HeadOutputs, Network, dropout_mask, from_pytorch_name};
 
-use crate::adapter::AdapterError;
 use crate::adapter::loss::{HeadValues, SMALLEST_INVERSE_ALPHA};
 use crate::adapter::space::{Space, ToRaw};
+use crate::adapter::{AdapterError, Predictor};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
-use crate::encoder::Embedding;
+use crate::encoder::{Embedding, Modality};
 
 /// Rows that go through the network at once: bounds the memory of a prediction.
 const ROWS_AT_ONCE: usize = 4096;
@@ -275,6 +277,56 @@ fn over_passes(values: &[f32], passes: usize, dim: usize, lost: usize) -> OverPa
         }
     }
     OverPasses { mean, variance }
+}
+
+impl Predictor for ProbVlm {
+    fn predict_batch(
+        &self,
+        embeddings: &[Embedding],
+        passes: usize,
+        seed: u64,
+    ) -> Result<Vec<EmbeddingDistribution>, AdapterError> {
+        ProbVlm::predict_batch(self, embeddings, passes, seed)
+    }
+
+    fn input_modality(&self) -> Modality {
+        self.config.input_modality
+    }
+
+    fn output_modality(&self) -> Modality {
+        self.config.output_modality
+    }
+
+    fn dim(&self) -> usize {
+        ProbVlm::dim(self)
+    }
+
+    fn encoder(&self) -> Option<&str> {
+        self.config.encoder.as_deref()
+    }
+
+    fn set_encoder(&mut self, fingerprint: String) {
+        ProbVlm::set_encoder(self, fingerprint);
+    }
+
+    fn describe(&self) -> String {
+        let c = &self.config;
+        let trained = match &c.training {
+            Some(t) => format!(
+                ", trained on {} pairs (held-out {:.4} nats/dim, one Gaussian {:.4})",
+                t.training_items, t.validation_nll, t.baselines.gaussian_nll
+            ),
+            None => String::new(),
+        };
+        format!(
+            "ProbVLM {} to {}, {} dimensions, {} hidden, dropout {}, preset {}{trained}",
+            c.input_modality, c.output_modality, c.input_dim, c.hidden_dim, c.dropout, c.preset
+        )
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), AdapterError> {
+        ProbVlm::save(self, folder)
+    }
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl BatchSource<'_> {
         let rows = |space: &Space, rows: Rows<'_>, index: &dyn Fn(usize) -> usize| {
             let mut out = Vec::with_capacity(size);
             for &i in chosen {
-                space.push_working(rows.row(index(i)), &mut out)?;
+                space.push_working(&rows.row(index(i)), &mut out)?;
             }
             Ok::<_, TrainingError>(out)
         };

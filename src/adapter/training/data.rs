@@ -1,12 +1,46 @@
 //! What a training run learns from: rows of cached embeddings, and which belong together.
 
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
 use crate::adapter::training::TrainingError;
 
+/// Rows of embeddings that are read one by one, such as those of a memory-mapped file.
+pub trait RowSource: Sync {
+    /// Number of rows N.
+    fn len(&self) -> usize;
+
+    /// True when there is no row.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of dimensions D.
+    fn dim(&self) -> usize;
+
+    /// Copies row `index` to `out` `[D]`.
+    fn read_row(&self, index: usize, out: &mut [f32]);
+}
+
 /// Embeddings as they came from an encoder, `[N, D]` row by row.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub struct Rows<'a> {
-    values: &'a [f32],
+    source: Source<'a>,
     dim: usize,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Memory(&'a [f32]),
+    Stored(&'a dyn RowSource),
+}
+
+impl std::fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("len", &self.len).field("dim", &self.dim).finish()
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -29,17 +63,52 @@ impl<'a> Rows<'a> {
                 at % dim
             )));
         }
-        Ok(Self { values, dim })
+        Ok(Self { source: Source::Memory(values), dim, len: values.len() / dim })
+    }
+
+    /// Rows that stay where they are, and are read when they are needed.
+    ///
+    /// # Errors
+    /// When the rows have no dimension, or a number is not finite: all of them are read once.
+    pub fn stored(source: &'a dyn RowSource) -> Result<Self, TrainingError> {
+        let (len, dim) = (source.len(), source.dim());
+        if dim == 0 {
+            return Err(TrainingError::Data("rows of 0 numbers are no embeddings".to_owned()));
+        }
+        let rows = Self::checked(source);
+        let bad = (0..len)
+            .into_par_iter()
+            .map_init(
+                || vec![0f32; dim],
+                |row, index| {
+                    source.read_row(index, row);
+                    let at = row.iter().position(|v| !v.is_finite())?;
+                    Some((index, at, row[at]))
+                },
+            )
+            .find_first(Option::is_some)
+            .flatten();
+        match bad {
+            None => Ok(rows),
+            Some((index, at, value)) => Err(TrainingError::Data(format!(
+                "embedding {index} is {value} in dimension {at}, expected finite numbers"
+            ))),
+        }
+    }
+
+    /// Rows that were found finite before.
+    pub(crate) fn checked(source: &'a dyn RowSource) -> Self {
+        Self { source: Source::Stored(source), dim: source.dim(), len: source.len() }
     }
 
     /// Number of rows N.
     pub fn len(&self) -> usize {
-        self.values.len() / self.dim
+        self.len
     }
 
     /// True when there is no row.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.len == 0
     }
 
     /// Number of dimensions D.
@@ -47,17 +116,21 @@ impl<'a> Rows<'a> {
         self.dim
     }
 
-    /// One row.
+    /// One row `[D]`.
     ///
     /// # Panics
     /// When there is no such row.
-    pub fn row(&self, index: usize) -> &'a [f32] {
-        &self.values[index * self.dim..(index + 1) * self.dim]
-    }
-
-    /// All numbers.
-    pub fn values(&self) -> &'a [f32] {
-        self.values
+    pub fn row(&self, index: usize) -> Cow<'a, [f32]> {
+        match self.source {
+            Source::Memory(values) => {
+                Cow::Borrowed(&values[index * self.dim..(index + 1) * self.dim])
+            }
+            Source::Stored(source) => {
+                let mut row = vec![0.0; self.dim];
+                source.read_row(index, &mut row);
+                Cow::Owned(row)
+            }
+        }
     }
 }
 
@@ -156,9 +229,9 @@ impl<'a> TrainingData<'a> {
         let mut hash = blake3::Hasher::new();
         let mut rows = |rows: &Rows<'_>| {
             hash.update(&rows.dim.to_le_bytes());
-            for block in rows.values.chunks(1 << 16) {
-                let bytes: Vec<u8> = block.iter().flat_map(|v| v.to_le_bytes()).collect();
-                hash.update(&bytes);
+            for index in 0..rows.len() {
+                let row = rows.row(index);
+                hash.update(bytemuck::cast_slice(&row));
             }
         };
         rows(&self.inputs);

@@ -21,7 +21,7 @@ mod run;
 mod summary;
 
 pub use baseline::constant_densities;
-pub use data::{Item, Rows, TrainingData};
+pub use data::{Item, RowSource, Rows, TrainingData};
 pub use error::TrainingError;
 pub use event::{EpochRecord, TrainingEvent};
 pub use optimizer::{AdamOptimizer, Moments};

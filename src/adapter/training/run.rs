@@ -189,7 +189,7 @@ impl TrainingRun<'_> {
                     _ => 1.0,
                 };
                 let norm = (!same).then(|| {
-                    let norms = data.items.iter().map(|i| norm(data.targets.row(i.target)));
+                    let norms = data.items.iter().map(|i| norm(&data.targets.row(i.target)));
                     norms.sum::<f64>() / data.len() as f64
                 });
                 let unit = |modality, norm| Space::Unit { factor: factor(modality), norm };
@@ -207,7 +207,7 @@ impl TrainingRun<'_> {
         let working = |data: &TrainingData<'_>, at_most: usize| {
             let mut rows = Vec::new();
             for item in data.items.iter().step_by(data.len().div_ceil(at_most)) {
-                spaces.output.push_working(data.targets.row(item.target), &mut rows)?;
+                spaces.output.push_working(&data.targets.row(item.target), &mut rows)?;
             }
             Ok::<_, TrainingError>(rows)
         };
@@ -228,7 +228,7 @@ impl TrainingRun<'_> {
         match &spaces.output {
             Space::Unit { norm: None, .. } => {
                 let shifts = data.items.iter().map(|item| {
-                    spaces.output.mean_ln_scale(dim, norm(data.inputs.row(item.input)))
+                    spaces.output.mean_ln_scale(dim, norm(&data.inputs.row(item.input)))
                 });
                 shifts.sum::<f64>() / data.len() as f64
             }
@@ -401,8 +401,8 @@ impl TrainingRun<'_> {
         for chunk in data.items.chunks(VALIDATION_ROWS) {
             let (mut inputs, mut targets) = (Vec::new(), Vec::new());
             for item in chunk {
-                spaces.input.push_working(data.inputs.row(item.input), &mut inputs)?;
-                spaces.output.push_working(data.targets.row(item.target), &mut targets)?;
+                spaces.input.push_working(&data.inputs.row(item.input), &mut inputs)?;
+                spaces.output.push_working(&data.targets.row(item.target), &mut targets)?;
             }
             let x = TensorData::new(inputs, [chunk.len(), data.dim()]);
             let x = Tensor::from_data(x, (self.device, DType::F32));

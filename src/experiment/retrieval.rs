@@ -1,0 +1,304 @@
+//! Cross-modal retrieval by the frozen embeddings: ranks, best matches and confidences.
+//!
+//! All methods share these results: adapters supply the uncertainty, never the ranking.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{EmbeddedPairs, ExperimentError};
+use crate::encoder::Modality;
+use crate::gallery::{EmbeddingRows, ExactSearch, Hit};
+
+/// Places of a ranking that are kept.
+pub const DEPTH: usize = 50;
+/// Queries searched at a time.
+const BATCH: usize = 256;
+/// CLIP's logit scale, for caches that do not name their own.
+pub const DEFAULT_LOGIT_SCALE: f64 = 100.0;
+
+/// Which side asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Images look for their captions.
+    ImageToText,
+    /// Captions look for their image.
+    TextToImage,
+}
+
+impl Direction {
+    pub const BOTH: [Direction; 2] = [Direction::ImageToText, Direction::TextToImage];
+
+    /// Modality of the queries.
+    pub fn query(self) -> Modality {
+        match self {
+            Direction::ImageToText => Modality::Image,
+            Direction::TextToImage => Modality::Text,
+        }
+    }
+
+    /// Modality of the gallery.
+    pub fn gallery(self) -> Modality {
+        match self {
+            Direction::ImageToText => Modality::Text,
+            Direction::TextToImage => Modality::Image,
+        }
+    }
+
+    /// Two letters and a digit: `i2t` or `t2i`.
+    pub fn short(self) -> &'static str {
+        match self {
+            Direction::ImageToText => "i2t",
+            Direction::TextToImage => "t2i",
+        }
+    }
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Direction::ImageToText => "image to text",
+            Direction::TextToImage => "text to image",
+        })
+    }
+}
+
+/// What the queries of one direction find.
+#[derive(Debug, Clone)]
+pub struct Retrieval {
+    pub direction: Direction,
+    /// The best [`DEPTH`] gallery positions of each query with their cosines, best first; ties by
+    /// the lower position.
+    pub best: Vec<Vec<Hit>>,
+    /// Rank of the first relevant item, 0 for the first place, `None` beyond [`DEPTH`]. Relevant
+    /// is the query's own pair, or every item of its class where the pairs have classes.
+    pub ranks: Vec<Option<usize>>,
+    /// Entropy in nats of the softmax over the whole gallery.
+    pub entropy: Vec<f64>,
+    /// Largest probability of that softmax.
+    pub confidence: Vec<f64>,
+}
+
+/// Both directions over the same pairs.
+#[derive(Debug, Clone)]
+pub struct RetrievalPair {
+    pub image_to_text: Retrieval,
+    pub text_to_image: Retrieval,
+    /// What cosines were multiplied with before the softmax.
+    pub logit_scale: f64,
+}
+
+impl RetrievalPair {
+    /// Searches in both directions.
+    ///
+    /// # Errors
+    /// When a search fails.
+    pub fn of(pairs: &EmbeddedPairs) -> Result<Self, ExperimentError> {
+        let logit_scale = pairs.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
+        let run = |direction| Retrieval::run(pairs, direction, logit_scale);
+        Ok(Self {
+            image_to_text: run(Direction::ImageToText)?,
+            text_to_image: run(Direction::TextToImage)?,
+            logit_scale,
+        })
+    }
+
+    /// The direction in which items of `modality` ask.
+    pub fn asking(&self, modality: Modality) -> &Retrieval {
+        match modality {
+            Modality::Image => &self.image_to_text,
+            Modality::Text => &self.text_to_image,
+        }
+    }
+
+    /// One direction.
+    pub fn get(&self, direction: Direction) -> &Retrieval {
+        self.asking(direction.query())
+    }
+}
+
+impl Retrieval {
+    /// Ranks the gallery for every query.
+    ///
+    /// # Errors
+    /// When the search fails.
+    pub fn run(
+        pairs: &EmbeddedPairs,
+        direction: Direction,
+        logit_scale: f64,
+    ) -> Result<Self, ExperimentError> {
+        let (query, gallery) = (direction.query(), direction.gallery());
+        let dim = pairs.dim();
+        let rows = EmbeddingRows::from_values(pairs.matrix(gallery), dim)?;
+        let unit_gallery = unit_rows(pairs.matrix(gallery), dim);
+        let search = ExactSearch::new(rows)?;
+        let relevance = Relevance::new(pairs, direction);
+        let count = pairs.count(query);
+        let mut found = Self {
+            direction,
+            best: Vec::with_capacity(count),
+            ranks: Vec::with_capacity(count),
+            entropy: Vec::with_capacity(count),
+            confidence: Vec::with_capacity(count),
+        };
+        for start in (0..count).step_by(BATCH) {
+            let positions = start..(start + BATCH).min(count);
+            let queries: Vec<Vec<f32>> =
+                positions.clone().map(|position| pairs.row(query, position)).collect();
+            let hits = search.search(&queries, DEPTH)?;
+            let rank = |(position, hits): (usize, &Vec<Hit>)| {
+                hits.iter().position(|hit| relevance.is_relevant(position, hit.id))
+            };
+            found.ranks.extend(positions.clone().zip(&hits).map(rank));
+            found.best.extend(hits);
+            let softmax: Vec<(f64, f64)> = queries
+                .into_par_iter()
+                .map(|query| {
+                    let query = unit_rows(query, dim);
+                    entropy_and_confidence(&query, &unit_gallery, dim, logit_scale)
+                })
+                .collect();
+            for (entropy, confidence) in softmax {
+                found.entropy.push(entropy);
+                found.confidence.push(confidence);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Number of queries.
+    pub fn len(&self) -> usize {
+        self.ranks.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranks.is_empty()
+    }
+
+    /// For each query whether the best match is relevant.
+    pub fn hits(&self) -> Vec<bool> {
+        crate::evaluation::hits_at_k(&self.ranks, 1)
+    }
+
+    /// Cosine of each query and its best match.
+    pub fn best_similarity(&self) -> Vec<f64> {
+        self.best.iter().map(|hits| hits[0].score).collect()
+    }
+
+    /// Position in the gallery of each query's best match.
+    pub fn best_item(&self) -> Vec<usize> {
+        self.best.iter().map(|hits| hits[0].id).collect()
+    }
+}
+
+/// Which gallery items count as right for a query.
+pub struct Relevance {
+    /// Of each query: its image, or the class.
+    wanted: Vec<u32>,
+    /// Of each gallery item, likewise.
+    has: Vec<u32>,
+}
+
+impl Relevance {
+    /// By class where the pairs have classes, else by pair.
+    pub fn new(pairs: &EmbeddedPairs, direction: Direction) -> Self {
+        let by_class = pairs.has_classes();
+        let of = |modality| -> Vec<u32> {
+            let image = |image: usize| match by_class {
+                true => pairs.facts(image).class.unwrap_or(u32::MAX),
+                false => image as u32,
+            };
+            match modality {
+                Modality::Image => (0..pairs.image_count()).map(image).collect(),
+                Modality::Text => {
+                    pairs.captions().iter().map(|c| image(c.image as usize)).collect()
+                }
+            }
+        };
+        Self { wanted: of(direction.query()), has: of(direction.gallery()) }
+    }
+
+    /// Whether a gallery item is right for a query.
+    pub fn is_relevant(&self, query: usize, item: usize) -> bool {
+        self.wanted[query] == self.has[item]
+    }
+
+    /// Number of right items of each query.
+    pub fn counts(&self) -> Vec<usize> {
+        let most = self.wanted.iter().chain(&self.has).max().map_or(0, |&m| m as usize + 1);
+        let mut of_key = vec![0; most];
+        self.has.iter().for_each(|&key| of_key[key as usize] += 1);
+        self.wanted.iter().map(|&key| of_key[key as usize]).collect()
+    }
+}
+
+/// Scales rows to unit length.
+pub(super) fn unit_rows(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
+    rows.par_chunks_mut(dim).for_each(|row| {
+        let length = crate::encoder::norm(row).max(f64::MIN_POSITIVE);
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+    });
+    rows
+}
+
+/// Entropy and largest probability of the softmax of scaled products of unit rows.
+fn entropy_and_confidence(query: &[f32], gallery: &[f32], dim: usize, scale: f64) -> (f64, f64) {
+    // p_i = exp(l_i - m) / Z, so H = ln Z - sum p_i (l_i - m).
+    let logits = gallery.chunks_exact(dim).map(|row| {
+        let product: f32 = row.iter().zip(query).map(|(a, b)| a * b).sum();
+        scale * f64::from(product)
+    });
+    let logits: Vec<f64> = logits.collect();
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (mut sum, mut weighted) = (0.0, 0.0);
+    for logit in logits {
+        let below = logit - most;
+        let weight = below.exp();
+        sum += weight;
+        weighted += weight * below;
+    }
+    ((sum.ln() - weighted / sum).max(0.0), 1.0 / sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::pairs::tests::small_store;
+
+    #[test]
+    fn own_pairs_are_relevant_and_ranks_count_from_zero() {
+        let pairs = EmbeddedPairs::new(small_store()).unwrap();
+        let found = RetrievalPair::of(&pairs).unwrap();
+        // Captions in order: (1, .1) (.9, 0) of image a, (0, 2) of b, (-1, 0) and (1, .1) of c.
+        assert_eq!(found.text_to_image.ranks, [Some(0), Some(0), Some(0), Some(0), Some(2)]);
+        assert_eq!(found.image_to_text.ranks, [Some(0), Some(0), Some(0)]);
+        assert_eq!(found.image_to_text.best_item()[1], 2);
+        let chance = (found.image_to_text.best[0].len(), found.text_to_image.best[0].len());
+        assert_eq!(chance, (5, 3));
+    }
+
+    #[test]
+    fn classes_make_every_item_of_the_class_relevant() {
+        let mut store = small_store();
+        store.classes = vec!["x".to_owned(), "y".to_owned()];
+        for (facts, class) in store.facts.iter_mut().zip([0, 1, 0]) {
+            facts.class = Some(class);
+        }
+        let pairs = EmbeddedPairs::new(store).unwrap();
+        let found = RetrievalPair::of(&pairs).unwrap();
+        assert_eq!(found.text_to_image.ranks[4], Some(0));
+        assert_eq!(Relevance::new(&pairs, Direction::ImageToText).counts(), [4, 1, 4]);
+        assert_eq!(Relevance::new(&pairs, Direction::TextToImage).counts(), [2, 2, 1, 2, 2]);
+    }
+
+    #[test]
+    fn entropy_is_that_of_the_softmax() {
+        let (entropy, confidence) =
+            entropy_and_confidence(&[1.0, 0.0], &[1.0, 0.0, 0.0, 1.0, 0.0, 1.0], 2, 2.0);
+        let weights = [2f64.exp(), 1.0, 1.0];
+        let sum: f64 = weights.iter().sum();
+        let expected: f64 = weights.iter().map(|w| -(w / sum) * (w / sum).ln()).sum();
+        assert!((entropy - expected).abs() < 1e-12);
+        assert!((confidence - weights[0] / sum).abs() < 1e-12);
+    }
+}
