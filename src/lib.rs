@@ -13,6 +13,7 @@
 
 pub mod adapter;
 pub mod app;
+pub mod archive;
 pub mod cli;
 pub mod decoder;
 pub mod distribution;

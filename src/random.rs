@@ -29,6 +29,8 @@ pub enum Stream {
     Initialisation = 7,
     /// Resampling for bootstrap intervals and permutation tests; the index is the replicate.
     Resampling = 8,
+    /// Augmented copies of an image or a text; the index is the copy.
+    Augmentation = 9,
 }
 
 /// The generator of (seed, stream, index).

@@ -14,8 +14,29 @@ use crate::model::config::read_json;
 pub enum AdapterKind {
     #[serde(rename = "probvlm")]
     ProbVlm,
+    Pfe,
+    Pcme,
+    #[serde(rename = "pcme++")]
+    PcmePlusPlus,
+    AsymVmf,
+    AsymPowerSpherical,
     LinearMap,
     MeanShift,
+}
+
+impl AdapterKind {
+    /// Its name for people, where it predicts distributions; bridges predict none.
+    pub fn probabilistic(self) -> Option<&'static str> {
+        match self {
+            AdapterKind::ProbVlm => Some("ProbVLM"),
+            AdapterKind::Pfe => Some("PFE"),
+            AdapterKind::Pcme => Some("PCME"),
+            AdapterKind::PcmePlusPlus => Some("PCME++"),
+            AdapterKind::AsymVmf => Some("AsymVLM (vMF)"),
+            AdapterKind::AsymPowerSpherical => Some("AsymVLM (power spherical)"),
+            AdapterKind::LinearMap | AdapterKind::MeanShift => None,
+        }
+    }
 }
 
 /// The part that every `adapter_config.json` has.

@@ -8,15 +8,19 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`probvlm`] | the ProbVLM adapter |
+//! | [`pairwise`] | PFE, PCME, PCME++ and AsymVLM, and their training on pairs |
 //! | [`loss`] | the likelihood it is trained with, and its gradient |
 //! | [`training`] | training on pairs of embeddings |
+//! | [`bayesvlm`] | variances from a posterior over the encoder's projections; not trained |
 //! | [`bridge`] | deterministic maps from one modality's embeddings to the other's |
 
+pub mod bayesvlm;
 pub mod bridge;
 mod error;
 mod gamma;
 mod header;
 pub mod loss;
+pub mod pairwise;
 pub mod probvlm;
 mod space;
 mod tensor_file;
@@ -27,8 +31,10 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde::Deserialize;
 
+pub use bayesvlm::BayesVlm;
 pub use error::AdapterError;
 pub use header::{AdapterHeader, AdapterKind};
+pub use pairwise::PairwiseAdapter;
 pub use probvlm::ProbVlm;
 pub use space::{Space, SpaceConfig, SpaceKind};
 
@@ -83,6 +89,16 @@ pub trait Predictor: std::fmt::Debug + Send + Sync {
     /// When the folder or a file cannot be written, or the weights cannot be read back.
     fn save(&self, folder: &Path) -> Result<(), AdapterError>;
 
+    /// [`save`](Self::save) for an adapter that was trained on embeddings of unit length, so that
+    /// it can be used on raw ones: `target_norm` is the mean norm of the raw targets. Adapters that
+    /// look at directions alone are saved as they are.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    fn save_trained_on_unit(&self, folder: &Path, _target_norm: f64) -> Result<(), AdapterError> {
+        self.save(folder)
+    }
+
     /// The scalar uncertainty that the adapter's own paper uses, one number per embedding, where
     /// that is not the mean variance over dimensions.
     ///
@@ -125,10 +141,14 @@ impl Adapter {
     pub fn load(folder: &Path, device: &Device) -> Result<Self, AdapterError> {
         match kind_of(folder)?.as_str() {
             PROBVLM => Ok(ProbVlm::load(folder, device)?.into()),
+            kind if kind.parse::<pairwise::PairwiseKind>().is_ok() => {
+                Ok(PairwiseAdapter::load(folder, device)?.into())
+            }
             found => Err(AdapterError::Kind {
                 path: folder.join(CONFIG_FILE),
                 found: found.to_owned(),
-                expected: "an adapter of kind probvlm",
+                expected: "an adapter of kind probvlm, pfe, pcme, pcme++, asym-vmf or \
+                           asym-power-spherical",
                 hint: "linear-map and mean-shift folders are bridges and predict no distribution",
             }),
         }

@@ -16,6 +16,7 @@ use super::state::sample_order::SampleOrder;
 use super::state::selection::{Item, SelectMode};
 use super::state::settings::Settings;
 use crate::session::engine::{JobId, LadderRequest};
+use crate::session::experiments::ExperimentRequest;
 use crate::session::training::TrainingJob;
 
 /// One wish of the user.
@@ -75,6 +76,10 @@ pub enum Action {
     Train(Box<TrainingJob>),
     /// Recall and uncertainty over the current gallery's captions.
     Evaluate,
+    /// Trains and scores methods on embedded pairs.
+    Experiment(Box<ExperimentRequest>),
+    /// Writes the last experiment's report into that folder.
+    WriteReport(PathBuf),
     Export(ExportRequest),
     /// Edge of a sample tile in points; one of [`TILE_SIZES`](super::state::settings::TILE_SIZES).
     SetTileSize(f32),
@@ -107,6 +112,8 @@ pub enum BrowseFor {
     Pairs,
     /// Where a trained adapter is written.
     TrainingOutput,
+    /// Where an experiment's report is written.
+    Report,
 }
 
 impl BrowseFor {
@@ -121,6 +128,7 @@ impl BrowseFor {
             BrowseFor::Gallery => "A gallery: a folder of images, or an index",
             BrowseFor::Pairs => "Pairs: raw image embeddings with captions",
             BrowseFor::TrainingOutput => "Folder for the adapter",
+            BrowseFor::Report => "Folder for the report",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::export::folder::slug;
 use crate::export::metadata::{SheetError, write_png};
 use crate::export::replay::SheetMetadata;
 use crate::files::{FileError, create_folder, read_bounded};
+use crate::gallery::Layout;
 use crate::query::{QueryError, TEXT_LIMIT, pixels_hash, read_image};
 use crate::session::SessionError;
 use crate::session::cache;
@@ -131,7 +132,7 @@ fn folder(path: &Path) -> Result<Intake, String> {
     if has("config.json") && has("preprocessor_config.json") {
         return Ok(Intake::Encoder(path.to_owned()));
     }
-    if has("img_emb") || has("dataset.json") {
+    if has("img_emb") || Layout::of(path).is_ok_and(|layout| layout.is_described()) {
         return Ok(Intake::Gallery(path.to_owned()));
     }
     let is_image = |path: &Path| {

@@ -1,4 +1,4 @@
-//! `haze embed`: frozen embeddings of texts and images.
+//! `haze embed`: frozen embeddings of texts and images, and of a whole dataset as a cache.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,15 @@ use clap::{Args, ValueHint};
 use serde_json::json;
 
 use super::exit::usage;
+use super::progress::Progress;
 use super::sample::guess;
 use super::{Context, Exit, table};
-use crate::encoder::{ClipEncoder, Embedding};
+use crate::encoder::{ClipEncoder, Embedding, Modality};
+use crate::experiment::cache::{CACHE_FILE, Manifest};
 use crate::export::arrays::{Array, write_npz};
 use crate::query::Query;
+use crate::session::embedding::{EmbeddingJob, embed_dataset};
+use crate::session::pairs::left_out_text;
 use crate::session::recipe::RecipeQuery;
 use crate::session::request::or_demo;
 use crate::session::{SessionError, embed_query};
@@ -18,22 +22,59 @@ use crate::session::{SessionError, embed_query};
 /// Queries embedded at a time.
 const BATCH: usize = 32;
 
-/// Embed texts or images with the frozen encoder
+/// Embed texts or images with the frozen encoder, or a whole dataset into a cache
+///
+/// With --dataset, every captioned image and every distinct caption is embedded once, for `haze
+/// evaluate`. An interrupted run keeps what it did; the same command goes on from there.
 #[derive(Debug, Args)]
 pub struct Embed {
     /// Texts, or paths of image files
-    #[arg(value_name = "QUERY", required = true, value_hint = ValueHint::AnyPath)]
+    #[arg(
+        value_name = "QUERY",
+        required_unless_present = "dataset",
+        conflicts_with = "dataset",
+        value_hint = ValueHint::AnyPath
+    )]
     queries: Vec<String>,
     /// Hugging Face folder of the encoder [default: the demo bundle's]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     encoder: Option<PathBuf>,
-    /// Write the embeddings `[N, D]` to this .npz file
-    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// Write the embeddings `[N, D]` to this .npz file; with --dataset, the folder of the cache
+    #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheOptions,
+}
+
+/// What a cache of a dataset is made of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Datasets")]
+struct CacheOptions {
+    /// Embed this dataset of images and captions
+    #[arg(long, value_name = "PATH", requires = "out", value_hint = ValueHint::AnyPath)]
+    dataset: Option<PathBuf>,
+    /// Embed these splits only, for example train,val
+    #[arg(long, value_name = "SPLITS", value_delimiter = ',', requires = "dataset")]
+    splits: Vec<String>,
+    /// Also measure the spread of N augmented copies of every item (TTDA)
+    #[arg(long, value_name = "N", requires = "dataset", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    augment: Option<u16>,
+    /// Seed of the augmented copies
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "augment")]
+    seed: u64,
+    /// Also keep the features before the projections (for BayesVLM)
+    #[arg(long, requires = "dataset")]
+    pooled: bool,
+    /// Replace another cache in that folder
+    #[arg(long, requires = "dataset")]
+    overwrite: bool,
 }
 
 impl Embed {
     pub fn run(&self, context: &Context) -> anyhow::Result<Exit> {
+        if let (Some(dataset), Some(out)) = (&self.cache.dataset, &self.out) {
+            return self.embed_dataset(dataset, out, context);
+        }
         if let Some(out) = &self.out
             && out.extension().is_none_or(|extension| extension != "npz")
         {
@@ -57,6 +98,46 @@ impl Embed {
                 .map_err(SessionError::from)?;
         }
         context.print(&self.json(&embeddings), self.text(&embeddings))?;
+        Ok(Exit::Success)
+    }
+
+    fn embed_dataset(&self, dataset: &Path, out: &Path, context: &Context) -> anyhow::Result<Exit> {
+        let assets = context.assets()?;
+        let CacheOptions { splits, augment, seed, pooled, overwrite, .. } = &self.cache;
+        let job = EmbeddingJob {
+            dataset: dataset.to_owned(),
+            encoder: or_demo(self.encoder.as_deref(), "clip"),
+            splits: splits.clone(),
+            augmentation: augment.map(usize::from),
+            seed: *seed,
+            pooled: *pooled,
+            out: out.to_owned(),
+            overwrite: *overwrite,
+        };
+        let progress = Progress::new(context.options.quiet);
+        progress.start("load the encoder and the dataset");
+        let mut shown = None;
+        let device = context.device()?;
+        let manifest = embed_dataset(&job, &assets, &device, &mut |event| {
+            if shown.replace(event.modality) != Some(event.modality) {
+                progress.start(match event.modality {
+                    Modality::Image => "embed images",
+                    Modality::Text => "embed captions",
+                });
+            }
+            progress.advance(event.done, event.total);
+            context.interrupt.flow()
+        });
+        progress.finish();
+        let manifest = match manifest {
+            Err(error) if error.is_cancelled() && out.join(CACHE_FILE).is_file() => {
+                eprintln!("haze: interrupted; the same command goes on from {}", out.display());
+                return Ok(Exit::Interrupted);
+            }
+            manifest => manifest?,
+        };
+        let json = json!({ "out": out, "cache": manifest });
+        context.print(&json, cache_text(out, &manifest))?;
         Ok(Exit::Success)
     }
 
@@ -107,6 +188,22 @@ impl Embed {
         }
         text
     }
+}
+
+fn cache_text(out: &Path, manifest: &Manifest) -> String {
+    let mut text = format!(
+        "{}: {} images, {} captions of {} distinct texts, {} dimensions, {}\n",
+        out.display(),
+        manifest.images,
+        manifest.captions,
+        manifest.texts,
+        manifest.dim,
+        table::bytes(((manifest.images + manifest.texts) * manifest.dim * 2) as u64)
+    );
+    if let Some(left_out) = left_out_text(manifest) {
+        text += &format!("  {left_out}\n");
+    }
+    text
 }
 
 /// Reads queries as typed: existing files as images, anything else as text.

@@ -6,6 +6,8 @@ use crate::adapter::training::TrainingError;
 use crate::app::launch::WindowError;
 use crate::app::trace::TraceError;
 use crate::decoder::DecodeError;
+use crate::experiment::ExperimentError;
+use crate::experiment::annotation::AnnotationError;
 use crate::export::arrays::ArrayError;
 use crate::export::folder::OutputError;
 use crate::export::metadata::SheetError;
@@ -57,6 +59,13 @@ pub fn of(error: &anyhow::Error) -> Exit {
         if cause.is::<SheetError>() || cause.is::<ArrayError>() || cause.is::<InspectError>() {
             return Exit::Input;
         }
+        if let Some(error) = cause.downcast_ref::<AnnotationError>() {
+            return match error {
+                AnnotationError::File(error) => of_file(error),
+                AnnotationError::Ending { .. } => Exit::Usage,
+                AnnotationError::Answers { .. } | AnnotationError::Whole { .. } => Exit::Input,
+            };
+        }
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return of_file(error);
         }
@@ -94,10 +103,16 @@ fn of_session(error: &SessionError) -> Exit {
         SessionError::Decode(DecodeError::Option { .. } | DecodeError::NoiseLevel { .. }) => {
             Exit::Usage
         }
-        SessionError::Training(TrainingError::Option { .. }) => Exit::Usage,
+        SessionError::Training(TrainingError::Option { .. })
+        | SessionError::Experiment(ExperimentError::Setting { .. }) => Exit::Usage,
+        SessionError::Experiment(ExperimentError::Training(TrainingError::Option { .. })) => {
+            Exit::Usage
+        }
         SessionError::Training(TrainingError::Diverged { .. }) => Exit::Compute,
         SessionError::Panic(_) => Exit::Internal,
-        SessionError::File(error) => of_file(error),
+        SessionError::File(error) | SessionError::Experiment(ExperimentError::File(error)) => {
+            of_file(error)
+        }
         _ => Exit::Input,
     }
 }

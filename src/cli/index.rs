@@ -1,4 +1,4 @@
-//! `haze index`: a gallery index from an image folder or a dataset file.
+//! `haze index`: a gallery index from an image folder or a dataset.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,11 @@ use crate::session::recipe::ModelRef;
 use crate::session::request::or_demo;
 use crate::session::{SessionError, fingerprint, galleries};
 
-/// Build a gallery index from an image folder or a dataset file
+/// Build a gallery index from an image folder or a dataset
 #[derive(Debug, Args)]
 pub struct Index {
-    /// An image folder (searched recursively), or a Karpathy dataset.json or its folder
+    /// A folder of images (searched recursively), or a dataset: Karpathy json, COCO, VSE++,
+    /// Flickr30k, CUB, Oxford Flowers, webdataset tars, or captions beside the images
     #[arg(value_name = "DATASET", value_hint = ValueHint::AnyPath)]
     dataset: PathBuf,
     /// Folder for the index (clip-retrieval's layout: img_emb/*.npy, metadata/*.parquet)
@@ -50,6 +51,9 @@ impl Index {
             let splits: Vec<&str> = self.split.iter().map(String::as_str).collect();
             dataset = dataset.with_splits(&splits).map_err(SessionError::from)?;
         }
+        if !context.options.quiet {
+            dataset.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        }
         let progress = Progress::new(context.options.quiet);
         progress.start("load the encoder");
         let device = context.device()?;
@@ -67,6 +71,7 @@ impl Index {
         let json = json!({
             "out": self.out,
             "index": report.info,
+            "notes": dataset.notes,
             "skipped": report.skipped.iter().map(|skipped| json!({
                 "image": skipped.image,
                 "reason": skipped.reason,

@@ -1,10 +1,13 @@
 //! The command line: every capability of Haze, headless; without a command, the window.
 
+mod active;
+mod annotate;
 mod bench;
 mod decode;
 mod demo;
 mod doctor;
 mod embed;
+mod evaluate;
 mod exit;
 mod index;
 mod interrupt;
@@ -14,6 +17,7 @@ mod progress;
 mod replay;
 mod sample;
 mod search;
+mod select;
 mod study;
 mod system;
 mod table;
@@ -65,10 +69,18 @@ enum Command {
     Decode(decode::Decode),
     /// Search a gallery with the frozen embedding of a query
     Search(search::Search),
-    /// Build a gallery index from an image folder or a dataset file
+    /// Build a gallery index from an image folder or a dataset
     Index(index::Index),
     /// Train an adapter, or fit a bridge, on image-text pairs
     Train(train::Train),
+    /// Train and score every method on cached embeddings: recall, calibration, risk, likelihood
+    Evaluate(evaluate::Evaluate),
+    /// Compare strategies that choose which images to label
+    Active(active::Active),
+    /// Write the next images to label, or take the answers back
+    Annotate(annotate::Annotate),
+    /// Rank models for new images or texts by how uncertain they are about them
+    Select(select::Select),
     /// Look into model folders and weight files
     Models(models::Models),
     /// Check this machine and the bundle
@@ -177,6 +189,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Search(command) => command.run(&context),
         Command::Index(command) => command.run(&context),
         Command::Train(command) => command.run(&context),
+        Command::Evaluate(command) => command.run(&context),
+        Command::Active(command) => command.run(&context),
+        Command::Annotate(command) => command.run(&context),
+        Command::Select(command) => command.run(&context),
         Command::Models(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Bench(command) => command.run(&context),

@@ -20,7 +20,7 @@ pub struct Search {
     /// A text, or the path of an image file
     #[arg(value_name = "QUERY", value_hint = ValueHint::AnyPath)]
     query: String,
-    /// An index, an image folder or a dataset file [default: the demo bundle's gallery]
+    /// An index, an image folder or a dataset [default: the demo bundle's gallery]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     gallery: Option<PathBuf>,
     /// Hugging Face folder of the encoder [default: the demo bundle's]

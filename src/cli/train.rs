@@ -10,6 +10,7 @@ use super::exit::usage;
 use super::options::set;
 use super::progress::Progress;
 use super::{Context, Exit, table};
+use crate::adapter::loss::Family;
 use crate::adapter::probvlm::Preset;
 use crate::adapter::training::{Schedule, TrainingEvent, TrainingOptions};
 use crate::session::request::or_demo;
@@ -50,12 +51,25 @@ pub struct Train {
     /// paper follows the paper's text, released the authors' code
     #[arg(long, value_name = "PRESET", default_value = "paper")]
     preset: Preset,
+    /// Densities to learn: generalized-gaussian (ProbVLM), gaussian or laplace
+    #[arg(long, value_name = "FAMILY", default_value = "generalized-gaussian")]
+    family: Family,
+    /// Weight T1 of the absolute error [default: as the preset says]
+    #[arg(long, value_name = "WEIGHT")]
+    l1_weight: Option<f64>,
+    /// Weight T2 of the negative log-likelihood [default: as the preset says; the README of the
+    /// authors' code has 1e-4]
+    #[arg(long, value_name = "WEIGHT")]
+    nll_weight: Option<f64>,
     /// Epochs at most [default: as the preset says]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Epochs without a better held-out likelihood before the run stops
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
+    /// Steps of an epoch at most [default: all pairs; 2001 with the released preset]
+    #[arg(long, value_name = "N")]
+    steps_per_epoch: Option<usize>,
     /// Pairs per step
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
@@ -144,12 +158,12 @@ impl Train {
         set(&mut options.hidden_dim, self.hidden);
         set(&mut options.dropout, self.dropout);
         set(&mut options.cross_weight, self.cross_weight);
-        if self.input_noise.is_some() {
-            options.input_noise = self.input_noise;
-        }
-        if self.gradient_clip.is_some() {
-            options.gradient_clip = self.gradient_clip;
-        }
+        options.family = self.family;
+        options.l1_weight = self.l1_weight;
+        options.nll_weight = self.nll_weight;
+        options.input_noise = self.input_noise;
+        options.gradient_clip = self.gradient_clip.or(options.gradient_clip);
+        options.steps_per_epoch = self.steps_per_epoch.or(options.steps_per_epoch);
         options.seed = self.seed;
         options
     }

@@ -3,6 +3,7 @@
 //! In: the parameters that an adapter predicts. Out: samples, per-dimension statistics and
 //! distances between distributions. Nothing here knows of networks, tensors or galleries.
 
+mod crps;
 mod diagonal_gaussian;
 mod distances;
 mod embedding;

@@ -3,13 +3,14 @@
 //! Every encoder is read from a Hugging Face folder and is driven by its config files alone.
 //! Nothing here knows where a query came from or what its embedding is used for.
 
+pub mod augment;
 pub mod clip;
 mod error;
 pub mod preprocess;
 pub mod resample;
 pub mod tokenizer;
 
-pub use clip::ClipEncoder;
+pub use clip::{ClipEncoder, Pooled};
 pub use error::EncoderError;
 
 /// Which side of a vision-language model an embedding comes from, or is meant for.

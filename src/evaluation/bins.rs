@@ -3,6 +3,8 @@
 //! ProbVLM (arXiv 2307.00398, section 4.1) and its peers plot recall@1 against these levels and
 //! score the trend; the papers differ in how they form them, so both ways are here.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::EvaluationError;
@@ -17,6 +19,11 @@ pub enum Binning {
     Quantile,
     /// Equal width between the smallest and the largest uncertainty.
     Width,
+    /// `create_uncer_bins_eq_spacing` of ProbVLM's released code: as many edges as levels, equally
+    /// spaced from the smallest to the largest uncertainty, and a query belongs to *every* level
+    /// whose edge is not below its uncertainty. The first level holds the least uncertain query
+    /// (and its equals) alone, the last one all queries.
+    CumulativeWidth,
 }
 
 /// One level.
@@ -49,22 +56,18 @@ pub fn uncertainty_bins(
     check_finite("uncertainty", uncertainty)?;
     check_at_least("the number of bins", bins, 1)?;
     let order = ascending(uncertainty);
-    let level_of_place = levels_in_order(uncertainty, &order, bins, binning);
-
-    let mut found = Vec::new();
-    let mut start = 0;
-    for group in level_of_place.chunk_by(|a, b| a == b) {
-        let members = &order[start..start + group.len()];
+    let sorted: Vec<f64> = order.iter().map(|&i| uncertainty[i]).collect();
+    let levels = level_places(&sorted, bins, binning).into_iter().map(|(index, places)| {
+        let members = &order[places];
         let count = members.len();
-        found.push(UncertaintyBin {
-            index: group[0],
+        UncertaintyBin {
+            index,
             mean_uncertainty: members.iter().map(|&i| uncertainty[i] / count as f64).sum(),
             recall: members.iter().filter(|&&i| hits[i]).count() as f64 / count as f64,
             count,
-        });
-        start += count;
-    }
-    Ok(found)
+        }
+    });
+    Ok(levels.collect())
 }
 
 /// Positions sorted by value, equal values in the order of the slice.
@@ -75,40 +78,59 @@ pub(super) fn ascending(values: &[f64]) -> Vec<usize> {
     order
 }
 
-/// The level of each query in sorted order, never decreasing.
-fn levels_in_order(
-    uncertainty: &[f64],
-    order: &[usize],
+/// Number of each level that holds a query, and its places in ascending order of uncertainty.
+pub(super) fn level_places(
+    sorted: &[f64],
     bins: usize,
     binning: Binning,
-) -> Vec<usize> {
-    let count = order.len();
-    match binning {
+) -> Vec<(usize, Range<usize>)> {
+    let count = sorted.len();
+    let (lowest, highest) = (sorted[0], sorted[count - 1]);
+    let mut start = 0;
+    let mut next = |end: usize| std::mem::replace(&mut start, end)..end;
+    let places: Vec<Range<usize>> = match binning {
         Binning::Quantile => {
-            let (size, larger) = (count / bins, count % bins);
-            let boundary = larger * (size + 1);
-            let level = |place: usize| {
-                if place < boundary {
-                    place / (size + 1)
-                } else {
-                    larger + (place - boundary) / size
-                }
+            let mut end = 0;
+            let mut place = |level| {
+                end += quantile_size(count, bins, level);
+                next(end)
             };
-            (0..count).map(level).collect()
+            (0..bins).map(&mut place).collect()
         }
         Binning::Width => {
-            let lowest = uncertainty[order[0]];
-            let range = uncertainty[order[count - 1]] - lowest;
-            let level = |&i: &usize| {
-                if range == 0.0 {
-                    return 0;
-                }
-                // `as` truncates, and the largest value would fall just beyond the last level
-                (((uncertainty[i] - lowest) / range * bins as f64) as usize).min(bins - 1)
-            };
-            order.iter().map(level).collect()
+            let end =
+                |level| sorted.partition_point(|&u| width_level(u, lowest, highest, bins) <= level);
+            (0..bins).map(|level| next(end(level))).collect()
         }
+        Binning::CumulativeWidth => {
+            let edges = cumulative_edges(lowest, highest, bins);
+            edges.iter().map(|&edge| 0..sorted.partition_point(|&u| u <= edge)).collect()
+        }
+    };
+    places.into_iter().enumerate().filter(|(_, places)| !places.is_empty()).collect()
+}
+
+/// Number of queries in one of `bins` levels of equal count.
+pub(super) fn quantile_size(count: usize, bins: usize, level: usize) -> usize {
+    count / bins + usize::from(level < count % bins)
+}
+
+/// Level of equal width that an uncertainty belongs to.
+pub(super) fn width_level(uncertainty: f64, lowest: f64, highest: f64, bins: usize) -> usize {
+    let range = highest - lowest;
+    if range == 0.0 {
+        return 0;
     }
+    // `as` truncates, and the largest value would fall just beyond the last level
+    (((uncertainty - lowest) / range * bins as f64) as usize).min(bins - 1)
+}
+
+/// Upper edges of the cumulative levels: `numpy.linspace(lowest, highest, bins)`, but one level
+/// holds all.
+pub(super) fn cumulative_edges(lowest: f64, highest: f64, bins: usize) -> Vec<f64> {
+    let step = (highest - lowest) / bins.saturating_sub(1).max(1) as f64;
+    let edge = |level: usize| lowest + step * level as f64;
+    (0..bins).map(|level| if level + 1 == bins { highest } else { edge(level) }).collect()
 }
 
 #[cfg(test)]
@@ -157,6 +179,20 @@ mod tests {
     fn a_constant_uncertainty_is_one_width_level() {
         let bins = uncertainty_bins(&[2.0; 3], &[true, true, false], 4, Binning::Width).unwrap();
         assert_eq!(counts(&bins), [(0, 3)]);
+    }
+
+    #[test]
+    fn cumulative_levels_hold_all_queries_up_to_their_edge() {
+        // The released code with n_bins = 4: edges linspace(0, 1, 4) = 0, 1/3, 2/3, 1.
+        let uncertainty = [1.0, 0.0, 0.2, 0.9, 0.4];
+        let hits = [false, true, true, false, true];
+        let bins = uncertainty_bins(&uncertainty, &hits, 4, Binning::CumulativeWidth).unwrap();
+        assert_eq!(counts(&bins), [(0, 1), (1, 2), (2, 3), (3, 5)]);
+        assert_eq!(bins[2].recall, 1.0);
+        assert_eq!(bins[3].recall, 0.6);
+        assert!((bins[2].mean_uncertainty - 0.2).abs() < 1e-15);
+        let one = uncertainty_bins(&uncertainty, &hits, 1, Binning::CumulativeWidth).unwrap();
+        assert_eq!(counts(&one), [(0, 5)]);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn reliability_bins(
     }
     // Compared with the edges themselves: rounding in confidence * bins would move values that
     // lie on an edge.
-    let upper_edges: Vec<f64> = (1..=bins).map(|i| i as f64 / bins as f64).collect();
+    let upper_edges = upper_edges(bins);
     let (mut sums, mut correct, mut counts) = (vec![0.0; bins], vec![0usize; bins], vec![0; bins]);
     for (&c, &hit) in confidence.iter().zip(hits) {
         let bin = upper_edges.partition_point(|&edge| edge < c);
@@ -61,6 +61,11 @@ pub fn reliability_bins(
             count: counts[index],
         })
         .collect())
+}
+
+/// Upper edges of the bins, which belong to them.
+pub(super) fn upper_edges(bins: usize) -> Vec<f64> {
+    (1..=bins).map(|i| i as f64 / bins as f64).collect()
 }
 
 /// Expected calibration error in `0..=1`: mean over queries of |accuracy - mean confidence| of

@@ -1,3 +1,5 @@
+use crate::distribution::DistributionError;
+
 /// Why a metric is not defined for what it was given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EvaluationError {
@@ -7,6 +9,8 @@ pub enum EvaluationError {
         "{what} has {found} values, expected {expected}: give one value per query, in the same order"
     )]
     Length { what: &'static str, found: usize, expected: usize },
+    #[error("{what} of query {index} has {found} dimensions, expected {expected}")]
+    Dimensions { what: &'static str, index: usize, found: usize, expected: usize },
     #[error("{what} of query {index} is {found}, expected {expected}")]
     Value { what: &'static str, index: usize, found: f64, expected: &'static str },
     #[error("{what} is {found}, expected at least {least}")]
@@ -17,6 +21,25 @@ pub enum EvaluationError {
     NoCaption { image: usize },
     #[error("{what} {found} is out of range, expected an id below {count}")]
     UnknownId { what: &'static str, found: usize, count: usize },
+    #[error("{what} is {found}, expected {expected}")]
+    Setting { what: &'static str, found: f64, expected: &'static str },
+    #[error(
+        "all queries are {found}, expected right and wrong ones: the area under the ROC curve is \
+         not defined, leave it out"
+    )]
+    OneClass { found: &'static str },
+    #[error("query {query} has no relevant item, expected at least one: leave it out")]
+    NoRelevant { query: usize },
+    #[error(
+        "the ranking of query {query} ends after {found} items, expected at least {needed}: rank \
+         deeper"
+    )]
+    Shallow { query: u64, found: usize, needed: usize },
+    /// A file of plausible matches cannot be used.
+    #[error("{0}")]
+    Truth(String),
+    #[error(transparent)]
+    Distribution(#[from] DistributionError),
 }
 
 /// One entry per query on both sides, and at least one query.

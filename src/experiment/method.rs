@@ -20,6 +20,9 @@ pub enum Method {
     /// A generalised Gaussian over the *other* modality's embedding.
     #[serde(rename = "probvlm-cross")]
     ProbVlmCross,
+    /// Entropy of what samples of ProbVLM's density retrieve.
+    #[serde(rename = "probvlm-retrieval")]
+    ProbVlmRetrieval,
     /// Heteroscedastic Gaussian: ProbVLM with β = 2.
     Gaussian,
     /// Heteroscedastic Laplace: ProbVLM with β = 1.
@@ -42,21 +45,27 @@ pub enum Method {
     Ttda,
     /// 1 - cosine of query and best match.
     CosineDistance,
-    /// Entropy of the softmax over the gallery.
+    /// Entropy of the softmax over the gallery, at the encoder's logit scale.
     Entropy,
+    /// The same at the logit scale that explains the validation pairs best.
+    EntropyFitted,
     /// Distance to the k-th nearest training embedding.
     Knn,
     /// Mahalanobis distance to the training embeddings.
     Mahalanobis,
+    /// Chance of a wrong answer by logistic regression on the validation pairs, from cosine
+    /// distance, margin, entropy and ProbVLM's uncertainty.
+    Stacked,
     /// Noise: what no knowledge at all scores.
     Random,
 }
 
 impl Method {
-    pub const ALL: [Method; 17] = [
+    pub const ALL: [Method; 20] = [
         Method::ProbVlm,
         Method::ProbVlmReleased,
         Method::ProbVlmCross,
+        Method::ProbVlmRetrieval,
         Method::Gaussian,
         Method::Laplace,
         Method::Pfe,
@@ -68,8 +77,10 @@ impl Method {
         Method::Ttda,
         Method::CosineDistance,
         Method::Entropy,
+        Method::EntropyFitted,
         Method::Knn,
         Method::Mahalanobis,
+        Method::Stacked,
         Method::Random,
     ];
 
@@ -79,6 +90,7 @@ impl Method {
             Method::ProbVlm => "probvlm",
             Method::ProbVlmReleased => "probvlm-released",
             Method::ProbVlmCross => "probvlm-cross",
+            Method::ProbVlmRetrieval => "probvlm-retrieval",
             Method::Gaussian => "gaussian",
             Method::Laplace => "laplace",
             Method::Pfe => "pfe",
@@ -90,8 +102,10 @@ impl Method {
             Method::Ttda => "ttda",
             Method::CosineDistance => "cosine-distance",
             Method::Entropy => "entropy",
+            Method::EntropyFitted => "entropy-fitted",
             Method::Knn => "knn",
             Method::Mahalanobis => "mahalanobis",
+            Method::Stacked => "stacked",
             Method::Random => "random",
         }
     }
@@ -102,6 +116,7 @@ impl Method {
             Method::ProbVlm => "ProbVLM",
             Method::ProbVlmReleased => "ProbVLM, released",
             Method::ProbVlmCross => "ProbVLM, cross-modal",
+            Method::ProbVlmRetrieval => "ProbVLM, retrieval entropy",
             Method::Gaussian => "Gaussian",
             Method::Laplace => "Laplace",
             Method::Pfe => "PFE",
@@ -113,8 +128,10 @@ impl Method {
             Method::Ttda => "TTDA",
             Method::CosineDistance => "cosine distance",
             Method::Entropy => "gallery entropy",
+            Method::EntropyFitted => "gallery entropy, fitted scale",
             Method::Knn => "kNN distance",
             Method::Mahalanobis => "Mahalanobis distance",
+            Method::Stacked => "stacked on validation",
             Method::Random => "random",
         }
     }
@@ -127,6 +144,7 @@ impl Method {
                 | Method::Ttda
                 | Method::CosineDistance
                 | Method::Entropy
+                | Method::EntropyFitted
                 | Method::Knn
                 | Method::Mahalanobis
         )

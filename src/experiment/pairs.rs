@@ -108,6 +108,16 @@ impl EmbeddedPairs {
         Ok(Self { store: Arc::new(store), images, captions: captions.into() })
     }
 
+    /// All pairs of a store, with embeddings scaled to unit length, as the papers compare them.
+    ///
+    /// # Errors
+    /// As [`EmbeddedPairs::new`].
+    pub fn unit(mut store: PairStore) -> Result<Self, ExperimentError> {
+        store.images = store.images.into_unit();
+        store.texts = store.texts.into_unit();
+        Self::new(store)
+    }
+
     /// What the data calls itself.
     pub fn name(&self) -> &str {
         &self.store.name
@@ -307,6 +317,17 @@ impl EmbeddedPairs {
             self.rows(modality).read(row..row + 1, dim, out);
         });
         out
+    }
+
+    /// Mean norm of the embeddings of a modality as they are stored, at most 10,000 of them, evenly
+    /// spread.
+    pub fn mean_raw_norm(&self, modality: Modality) -> f64 {
+        let rows = self.rows(modality).clone().into_raw();
+        let count = self.count(modality);
+        let step = count.div_ceil(10_000).max(1);
+        let positions: Vec<usize> = (0..count).step_by(step).collect();
+        let length = |&at: &usize| crate::encoder::norm(&rows.row(self.row_of(modality, at)));
+        positions.iter().map(length).sum::<f64>() / positions.len() as f64
     }
 
     /// What an adapter from `input` to `output` learns from: one item per caption. Within one

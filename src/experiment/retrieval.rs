@@ -29,6 +29,14 @@ pub enum Direction {
 impl Direction {
     pub const BOTH: [Direction; 2] = [Direction::ImageToText, Direction::TextToImage];
 
+    /// The direction in which items of `modality` are the queries.
+    pub fn asked_by(modality: Modality) -> Self {
+        match modality {
+            Modality::Image => Direction::ImageToText,
+            Modality::Text => Direction::TextToImage,
+        }
+    }
+
     /// Modality of the queries.
     pub fn query(self) -> Modality {
         match self {
@@ -73,10 +81,18 @@ pub struct Retrieval {
     /// Rank of the first relevant item, 0 for the first place, `None` beyond [`DEPTH`]. Relevant
     /// is the query's own pair, or every item of its class where the pairs have classes.
     pub ranks: Vec<Option<usize>>,
-    /// Entropy in nats of the softmax over the whole gallery.
+    pub softmax: Softmax,
+}
+
+/// The softmax over the whole gallery of scaled cosines, in numbers per query.
+#[derive(Debug, Clone, Default)]
+pub struct Softmax {
+    /// Entropy in nats.
     pub entropy: Vec<f64>,
-    /// Largest probability of that softmax.
+    /// Largest probability.
     pub confidence: Vec<f64>,
+    /// Probability of all relevant items together.
+    pub relevant: Vec<f64>,
 }
 
 /// Both directions over the same pairs.
@@ -130,7 +146,6 @@ impl Retrieval {
         let (query, gallery) = (direction.query(), direction.gallery());
         let dim = pairs.dim();
         let rows = EmbeddingRows::from_values(pairs.matrix(gallery), dim)?;
-        let unit_gallery = unit_rows(pairs.matrix(gallery), dim);
         let search = ExactSearch::new(rows)?;
         let relevance = Relevance::new(pairs, direction);
         let count = pairs.count(query);
@@ -138,8 +153,7 @@ impl Retrieval {
             direction,
             best: Vec::with_capacity(count),
             ranks: Vec::with_capacity(count),
-            entropy: Vec::with_capacity(count),
-            confidence: Vec::with_capacity(count),
+            softmax: Softmax::of(pairs, direction, logit_scale),
         };
         for start in (0..count).step_by(BATCH) {
             let positions = start..(start + BATCH).min(count);
@@ -151,17 +165,6 @@ impl Retrieval {
             };
             found.ranks.extend(positions.clone().zip(&hits).map(rank));
             found.best.extend(hits);
-            let softmax: Vec<(f64, f64)> = queries
-                .into_par_iter()
-                .map(|query| {
-                    let query = unit_rows(query, dim);
-                    entropy_and_confidence(&query, &unit_gallery, dim, logit_scale)
-                })
-                .collect();
-            for (entropy, confidence) in softmax {
-                found.entropy.push(entropy);
-                found.confidence.push(confidence);
-            }
         }
         Ok(found)
     }
@@ -233,7 +236,7 @@ impl Relevance {
 }
 
 /// Scales rows to unit length.
-pub(super) fn unit_rows(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
+pub(crate) fn unit_rows(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
     rows.par_chunks_mut(dim).for_each(|row| {
         let length = crate::encoder::norm(row).max(f64::MIN_POSITIVE);
         row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
@@ -241,23 +244,102 @@ pub(super) fn unit_rows(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
     rows
 }
 
-/// Entropy and largest probability of the softmax of scaled products of unit rows.
-fn entropy_and_confidence(query: &[f32], gallery: &[f32], dim: usize, scale: f64) -> (f64, f64) {
+impl Softmax {
+    /// For every query of a direction, with cosines multiplied by `scale`.
+    pub fn of(pairs: &EmbeddedPairs, direction: Direction, scale: f64) -> Self {
+        let mut all = Self::default();
+        for_each_row_of_cosines(pairs, direction, &|query, cosines, relevance| {
+            one_softmax(cosines, scale, |item| relevance.is_relevant(query, item))
+        })
+        .into_iter()
+        .for_each(|[entropy, confidence, relevant]| {
+            all.entropy.push(entropy);
+            all.confidence.push(confidence);
+            all.relevant.push(relevant);
+        });
+        all
+    }
+}
+
+/// Cosines with the whole gallery, and the positions of the relevant items, of at most `most`
+/// queries evenly spread over all.
+pub fn cosines_of_some(
+    pairs: &EmbeddedPairs,
+    direction: Direction,
+    most: usize,
+) -> (Vec<Vec<f64>>, Vec<Vec<usize>>) {
+    let count = pairs.count(direction.query());
+    let step = count.div_ceil(most.max(1)).max(1);
+    let relevance = Relevance::new(pairs, direction);
+    let dim = pairs.dim();
+    let gallery = unit_rows(pairs.matrix(direction.gallery()), dim);
+    (0..count)
+        .step_by(step)
+        .map(|query| {
+            let row = unit_rows(pairs.row(direction.query(), query), dim);
+            let relevant = (0..gallery.len() / dim)
+                .filter(|&item| relevance.is_relevant(query, item))
+                .collect::<Vec<_>>();
+            (cosines(&row, &gallery, dim).collect(), relevant)
+        })
+        .unzip()
+}
+
+/// What `visit` makes of each query's cosines with the whole gallery, in the order of the queries.
+fn for_each_row_of_cosines<T: Send>(
+    pairs: &EmbeddedPairs,
+    direction: Direction,
+    visit: &(impl Fn(usize, &[f64], &Relevance) -> T + Sync),
+) -> Vec<T> {
+    let dim = pairs.dim();
+    let gallery = unit_rows(pairs.matrix(direction.gallery()), dim);
+    let relevance = Relevance::new(pairs, direction);
+    (0..pairs.count(direction.query()))
+        .into_par_iter()
+        .map_init(Vec::new, |row, query| {
+            let unit = unit_rows(pairs.row(direction.query(), query), dim);
+            row.clear();
+            row.extend(cosines(&unit, &gallery, dim));
+            visit(query, row, &relevance)
+        })
+        .collect()
+}
+
+/// Products of a unit query with unit rows.
+pub(crate) fn cosines<'a>(
+    query: &'a [f32],
+    gallery: &'a [f32],
+    dim: usize,
+) -> impl Iterator<Item = f64> + 'a {
+    // Eight sums side by side, which the compiler turns into vector instructions.
+    gallery.chunks_exact(dim).map(move |row| {
+        let mut sums = [0f32; 8];
+        let (a, b) = (row.chunks_exact(8), query.chunks_exact(8));
+        let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+        for (a, b) in a.zip(b) {
+            for lane in 0..8 {
+                sums[lane] += a[lane] * b[lane];
+            }
+        }
+        f64::from(sums.iter().sum::<f32>() + rest)
+    })
+}
+
+/// Entropy, largest probability and probability of the relevant items.
+fn one_softmax(cosines: &[f64], scale: f64, is_relevant: impl Fn(usize) -> bool) -> [f64; 3] {
     // p_i = exp(l_i - m) / Z, so H = ln Z - sum p_i (l_i - m).
-    let logits = gallery.chunks_exact(dim).map(|row| {
-        let product: f32 = row.iter().zip(query).map(|(a, b)| a * b).sum();
-        scale * f64::from(product)
-    });
-    let logits: Vec<f64> = logits.collect();
-    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let (mut sum, mut weighted) = (0.0, 0.0);
-    for logit in logits {
-        let below = logit - most;
+    let most = cosines.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (mut sum, mut weighted, mut relevant) = (0.0, 0.0, 0.0);
+    for (item, cosine) in cosines.iter().enumerate() {
+        let below = scale * (cosine - most);
         let weight = below.exp();
         sum += weight;
         weighted += weight * below;
+        if is_relevant(item) {
+            relevant += weight;
+        }
     }
-    ((sum.ln() - weighted / sum).max(0.0), 1.0 / sum)
+    [(sum.ln() - weighted / sum).max(0.0), 1.0 / sum, (relevant / sum).min(1.0)]
 }
 
 #[cfg(test)]
@@ -292,13 +374,24 @@ mod tests {
     }
 
     #[test]
-    fn entropy_is_that_of_the_softmax() {
-        let (entropy, confidence) =
-            entropy_and_confidence(&[1.0, 0.0], &[1.0, 0.0, 0.0, 1.0, 0.0, 1.0], 2, 2.0);
+    fn entropy_confidence_and_truth_are_those_of_the_softmax() {
+        let [entropy, confidence, relevant] = one_softmax(&[1.0, 0.0, 0.0], 2.0, |i| i == 1);
         let weights = [2f64.exp(), 1.0, 1.0];
         let sum: f64 = weights.iter().sum();
         let expected: f64 = weights.iter().map(|w| -(w / sum) * (w / sum).ln()).sum();
         assert!((entropy - expected).abs() < 1e-12);
         assert!((confidence - weights[0] / sum).abs() < 1e-12);
+        assert!((relevant - 1.0 / sum).abs() < 1e-12);
+    }
+
+    #[test]
+    fn cosines_of_some_queries_are_spread_and_know_what_is_relevant() {
+        let pairs = EmbeddedPairs::new(small_store()).unwrap();
+        let (cosines, relevant) = cosines_of_some(&pairs, Direction::TextToImage, 3);
+        assert_eq!(relevant, [vec![0], vec![1], vec![2]]);
+        assert!((cosines[1][1] - 1.0).abs() < 1e-6 && cosines[1][0].abs() < 1e-6);
+        let whole = Softmax::of(&pairs, Direction::TextToImage, 100.0);
+        assert_eq!(whole.entropy.len(), 5);
+        assert!(whole.relevant[2] > 0.99);
     }
 }

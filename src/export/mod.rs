@@ -8,5 +8,6 @@ pub mod figures;
 pub mod folder;
 pub mod metadata;
 pub mod replay;
+pub mod report;
 pub mod sheet;
 pub mod tables;

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 
-use super::{Dataset, DatasetItem, GalleryError, IndexInfo, SourceRef, StoreWriter};
+use super::{Dataset, DatasetItem, GalleryError, ImageLocation, IndexInfo, SourceRef, StoreWriter};
 use crate::encoder::Embedding;
 
 /// Batches that wait, prepared, for the encoder. One being embedded, one ready, one in the making.
@@ -39,7 +39,7 @@ pub struct BuildReport {
 
 /// Embeds every image of `dataset` and writes the store to `destination`.
 ///
-/// `prepare` turns an image file into what the encoder takes; it runs on all cores, ahead of
+/// `prepare` turns an image into what the encoder takes; it runs on all cores, ahead of
 /// `embed`, and at most three batches of its results are alive. `embed` is called on the calling
 /// thread. Images that `prepare` refuses are skipped and reported, rows keep the dataset's order.
 /// `on_progress` is told (images done, all images) after each batch and may cancel.
@@ -51,7 +51,7 @@ pub fn build_index<T, P, E>(
     dataset: &Dataset,
     destination: &Path,
     options: &BuildOptions,
-    prepare: impl Fn(&Path) -> Result<T, P> + Sync,
+    prepare: impl Fn(&ImageLocation) -> Result<T, P> + Sync,
     mut embed: impl FnMut(&[T]) -> Result<Vec<Embedding>, E>,
     mut on_progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<BuildReport, GalleryError>
@@ -75,7 +75,7 @@ where
                         items.push(item);
                         inputs.push(input);
                     }
-                    Err(reason) => skipped.push(SkippedImage { image: item.image.clone(), reason }),
+                    Err(reason) => skipped.push(SkippedImage { image: item.image.path(), reason }),
                 }
             }
             if !inputs.is_empty() {
@@ -102,7 +102,7 @@ type Prepared<'a, T> = (&'a DatasetItem, Result<T, String>);
 fn with_batches<'a, T: Send, P: std::fmt::Display, R>(
     dataset: &'a Dataset,
     batch_size: usize,
-    prepare: &(impl Fn(&Path) -> Result<T, P> + Sync),
+    prepare: &(impl Fn(&ImageLocation) -> Result<T, P> + Sync),
     consume: impl FnOnce(Receiver<Vec<Prepared<'a, T>>>) -> R,
 ) -> R {
     std::thread::scope(|scope| {
@@ -150,8 +150,8 @@ fn push(
             kept.push(item);
             rows.push(embedding.values.as_slice());
         } else {
-            let reason = format!("{}: its embedding is zero or not finite", item.image.display());
-            skipped.push(SkippedImage { image: item.image.clone(), reason });
+            let reason = format!("{}: its embedding is zero or not finite", item.image);
+            skipped.push(SkippedImage { image: item.image.path(), reason });
         }
     }
     writer.push(&kept, &rows)
@@ -169,13 +169,13 @@ mod tests {
     fn dataset(count: usize) -> Dataset {
         let item = |i: usize| DatasetItem {
             id: format!("{i}.png"),
-            image: PathBuf::from(format!("/images/{i}.png")),
+            image: PathBuf::from(format!("/images/{i}.png")).into(),
             captions: Vec::new(),
             split: None,
             labels: BTreeMap::new(),
         };
         let source = PathBuf::from("/images");
-        Dataset { name: "images".to_owned(), source, items: (0..count).map(item).collect() }
+        Dataset::new("images", source, (0..count).map(item).collect())
     }
 
     fn options(batch_size: usize) -> BuildOptions {
@@ -184,8 +184,8 @@ mod tests {
     }
 
     /// The number in the file's name; every fifth file is unreadable.
-    fn prepare(path: &Path) -> Result<u16, String> {
-        let number = path.file_stem().unwrap().to_string_lossy().parse().unwrap();
+    fn prepare(image: &ImageLocation) -> Result<u16, String> {
+        let number = image.path().file_stem().unwrap().to_string_lossy().parse().unwrap();
         if number % 5 == 2 { Err(format!("{number} is broken")) } else { Ok(number) }
     }
 
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_dataset_without_a_readable_image_is_an_error_with_reasons() {
         let folder = tempfile::tempdir().unwrap();
-        let broken = |_: &Path| Err::<u16, _>("not an image");
+        let broken = |_: &ImageLocation| Err::<u16, _>("not an image");
         let error = build_index(
             &dataset(9),
             &folder.path().join("index"),

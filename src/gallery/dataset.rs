@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::GalleryError;
-use super::{image_folder, karpathy};
+use super::{GalleryError, ImageLocation, datasets};
 use crate::files::FileError;
 
 /// A caption of an image.
@@ -20,12 +19,15 @@ pub struct Caption {
 pub struct DatasetItem {
     /// Path of the image below the image folder, with `/` between folders. Unique in a dataset.
     pub id: String,
-    /// The image file, absolute.
-    pub image: PathBuf,
+    pub image: ImageLocation,
+    /// In the dataset's order; images have none, one or many.
     pub captions: Vec<Caption>,
-    /// `train`, `val`, `test`, `restval`..., where the dataset has splits.
+    /// `train`, `restval`, `val` or `test` where the dataset has splits. VSE++'s `testall` is the
+    /// rest of the test split behind its first part `test`; CUB's `seen_test` are the images left
+    /// out of its training classes.
     pub split: Option<String>,
-    /// Further facts in the dataset's own words, such as a class or a concept.
+    /// Further facts in the dataset's own words, such as a concept. `class` is the class where
+    /// relevance goes by class (CUB, Flowers, and webdatasets with class labels).
     pub labels: BTreeMap<String, String>,
 }
 
@@ -37,33 +39,29 @@ pub struct Dataset {
     /// The folder or file that it was read from, absolute.
     pub source: PathBuf,
     pub items: Vec<DatasetItem>,
+    /// What is odd about the files, and what was made of it: a sentence each, with counts.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
-    /// Reads what `path` holds: a Karpathy json file, a folder with `dataset.json` (or one
-    /// `dataset_*.json`), or a folder of images, searched recursively.
+    /// A dataset without notes.
+    pub fn new(name: impl Into<String>, source: PathBuf, items: Vec<DatasetItem>) -> Self {
+        Self { name: name.into(), source, items, notes: Vec::new() }
+    }
+
+    /// Reads what `path` holds: one of the [`LAYOUTS`](super::LAYOUTS), or a file of one
+    /// (`dataset_coco.json`, `captions_val2014.json`, `results.csv`, `0.tar`).
     ///
-    /// Whether the images of a Karpathy file exist is not checked here, because most people hold
-    /// some splits only: see [`Dataset::with_splits`] and [`Dataset::require_images`].
+    /// Whether the images exist is not checked here, because most people hold some splits only:
+    /// see [`Dataset::with_splits`], [`Dataset::require_images`] and
+    /// [`Dataset::without_missing_images`].
     ///
     /// # Errors
-    /// When `path` is none of these, or holds no images, or names images outside its folder.
+    /// When `path` is none of these, or holds no images, lists an image twice, or names images
+    /// outside its folder.
     pub fn open(path: &Path) -> Result<Self, GalleryError> {
         let path = std::path::absolute(path).map_err(FileError::read(path))?;
-        let kind = std::fs::metadata(&path).map_err(FileError::read(&path))?;
-        if kind.is_file() {
-            return karpathy::read(&path);
-        }
-        if let Some(json) = find_json(&path)? {
-            return karpathy::read(&json);
-        }
-        if path.join("img_emb").is_dir() {
-            return Err(GalleryError::Dataset {
-                path,
-                reason: "it is a store of embeddings; give it as the gallery instead".to_owned(),
-            });
-        }
-        image_folder::read(&path)
+        datasets::read(&path)
     }
 
     /// Keeps the items of the named splits. Karpathy's COCO protocol trains on `train` and
@@ -103,14 +101,51 @@ impl Dataset {
         let missing: Vec<_> = self
             .items
             .iter()
-            .filter(|item| !item.image.is_file())
-            .map(|item| item.image.clone())
+            .filter(|item| !item.image.exists())
+            .map(|item| item.image.path())
             .collect();
         if missing.is_empty() {
             return Ok(());
         }
         let total = self.items.len();
         Err(GalleryError::MissingImages { dataset: self.source.clone(), total, missing })
+    }
+
+    /// Leaves out the items whose image file is missing, and says how many that were. A note keeps
+    /// the number.
+    ///
+    /// # Errors
+    /// When all are missing.
+    pub fn without_missing_images(mut self) -> Result<(Self, usize), GalleryError> {
+        let total = self.items.len();
+        let mut first = None;
+        let (kept, missing): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.items).into_iter().partition(|item| item.image.exists());
+        if let Some(item) = missing.first() {
+            first = Some(item.image.to_string());
+        }
+        if kept.is_empty() {
+            let missing = missing.into_iter().map(|item| item.image.path()).collect();
+            return Err(GalleryError::MissingImages { dataset: self.source, total, missing });
+        }
+        self.items = kept;
+        if let Some(first) = first {
+            let count = missing.len();
+            self.notes.push(format!(
+                "images that are missing on disk and were left out: {count} of {total} (first: \
+                 {first})"
+            ));
+        }
+        Ok((self, missing.len()))
+    }
+
+    /// Keeps the first `captions` captions of each image: five is the protocol of COCO and
+    /// Flickr30k, of which some images have more.
+    pub fn with_at_most(mut self, captions: usize) -> Self {
+        for item in &mut self.items {
+            item.captions.truncate(captions);
+        }
+        self
     }
 
     /// A BLAKE3 fingerprint over every item's id, size in bytes, captions, split and labels: tells
@@ -124,8 +159,7 @@ impl Dataset {
         };
         for item in &self.items {
             field(item.id.as_bytes());
-            let size = std::fs::metadata(&item.image).map_or(0, |m| m.len());
-            field(&size.to_le_bytes());
+            field(&item.image.size().to_le_bytes());
             field(&(item.captions.len() as u64).to_le_bytes());
             for caption in &item.captions {
                 field(caption.text.as_bytes());
@@ -151,31 +185,6 @@ pub(super) fn describe_splits(counts: &BTreeMap<&str, usize>) -> String {
     counts.iter().map(|(split, n)| format!("{split} ({n})")).collect::<Vec<_>>().join(", ")
 }
 
-/// `dataset.json`, else the only `dataset_*.json` (Karpathy's own names: `dataset_coco.json`).
-fn find_json(folder: &Path) -> Result<Option<PathBuf>, GalleryError> {
-    let plain = folder.join("dataset.json");
-    if plain.is_file() {
-        return Ok(Some(plain));
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(FileError::read(folder))? {
-        let name = entry.map_err(FileError::read(folder))?.file_name();
-        let text = name.to_string_lossy();
-        if text.starts_with("dataset_") && text.ends_with(".json") {
-            found.push(folder.join(&name));
-        }
-    }
-    found.sort();
-    if found.len() > 1 {
-        let names: Vec<_> = found.iter().map(|p| p.display().to_string()).collect();
-        return Err(GalleryError::Dataset {
-            path: folder.to_owned(),
-            reason: format!("it holds several datasets, name one of {}", names.join(", ")),
-        });
-    }
-    Ok(found.pop())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +192,7 @@ mod tests {
     fn item(id: &str, split: Option<&str>) -> DatasetItem {
         DatasetItem {
             id: id.to_owned(),
-            image: PathBuf::from("/nowhere").join(id),
+            image: PathBuf::from("/nowhere").join(id).into(),
             captions: vec![Caption { text: "a thing".to_owned(), level: None }],
             split: split.map(str::to_owned),
             labels: BTreeMap::new(),
@@ -191,7 +200,7 @@ mod tests {
     }
 
     fn dataset(items: Vec<DatasetItem>) -> Dataset {
-        Dataset { name: "test".to_owned(), source: PathBuf::from("/nowhere"), items }
+        Dataset::new("test", PathBuf::from("/nowhere"), items)
     }
 
     #[test]
@@ -225,6 +234,34 @@ mod tests {
         assert!(error.contains("9 of 9"), "{error}");
         assert!(error.contains("0.png") && error.contains("4.png") && !error.contains("5.png"));
         assert!(error.contains("and 4 more"));
+    }
+
+    #[test]
+    fn missing_images_are_left_out_and_counted_on_demand() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut items: Vec<_> = (0..4).map(|i| item(&format!("{i}.png"), None)).collect();
+        let path = folder.path().join("2.png");
+        std::fs::write(&path, b"x").unwrap();
+        items[2].image = path.into();
+        let (kept, missing) = dataset(items.clone()).without_missing_images().unwrap();
+        assert_eq!((kept.items.len(), missing), (1, 3));
+        assert_eq!(kept.items[0].id, "2.png");
+        assert!(kept.notes[0].contains("3 of 4") && kept.notes[0].contains("0.png"));
+        let (same, missing) = kept.clone().without_missing_images().unwrap();
+        assert_eq!((same, missing), (kept, 0));
+        items.remove(2);
+        let error = dataset(items).without_missing_images().unwrap_err();
+        assert!(error.to_string().contains("3 of 3"), "{error}");
+    }
+
+    #[test]
+    fn the_protocol_of_five_captions_keeps_the_first_five() {
+        let mut items = vec![item("a", None), item("b", None)];
+        let caption = |i: usize| Caption { text: i.to_string(), level: None };
+        items[0].captions = (0..7).map(caption).collect();
+        let five = dataset(items).with_at_most(5);
+        assert_eq!(five.items[0].captions, (0..5).map(caption).collect::<Vec<_>>());
+        assert_eq!(five.items[1].captions.len(), 1);
     }
 
     #[test]

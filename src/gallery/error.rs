@@ -13,9 +13,9 @@ pub enum GalleryError {
     #[error("{}: not a usable dataset: {reason}", path.display())]
     Dataset { path: PathBuf, reason: String },
     #[error(
-        "{}: no images found; expected files that end in png, jpg, jpeg, webp, gif or bmp, or a \
-         Karpathy dataset.json",
-        path.display()
+        "{}: no images found; expected images (png, jpg, jpeg, webp, gif or bmp, searched \
+         recursively), or one of the layouts that are known:\n{}",
+        path.display(), super::LAYOUTS
     )]
     NoImages { path: PathBuf },
     #[error(
@@ -60,11 +60,11 @@ pub enum GalleryError {
 }
 
 impl GalleryError {
-    pub(super) fn npy(path: &std::path::Path, reason: impl Into<String>) -> Self {
+    pub(crate) fn npy(path: &std::path::Path, reason: impl Into<String>) -> Self {
         GalleryError::Npy { path: path.to_owned(), reason: reason.into() }
     }
 
-    pub(super) fn metadata(path: &std::path::Path, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn metadata(path: &std::path::Path, reason: impl std::fmt::Display) -> Self {
         GalleryError::Metadata { path: path.to_owned(), reason: reason.to_string() }
     }
 }

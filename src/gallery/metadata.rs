@@ -64,14 +64,7 @@ impl MetadataTable {
         let mut parts = Vec::with_capacity(paths.len());
         let mut first = 0;
         for path in paths {
-            let file = File::open(path).map_err(FileError::read(path))?;
-            // The plain parquet types: pandas' hints would bring dictionaries and large strings.
-            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-            let footer = ArrowReaderMetadata::load(&file, options)
-                .map_err(|error| GalleryError::metadata(path, error))?;
-            let length = file.metadata().map_err(FileError::read(path))?.len();
-            chunks_lie_within(&footer, length)
-                .map_err(|error| GalleryError::metadata(path, error))?;
+            let footer = read_footer(path)?;
             let rows = usize::try_from(footer.metadata().file_metadata().num_rows())
                 .map_err(|error| GalleryError::metadata(path, error))?;
             parts.push(Part { path: path.clone(), first, rows, footer });
@@ -128,6 +121,18 @@ impl MetadataTable {
     fn len(&self) -> usize {
         self.parts.last().map_or(0, |part| part.first + part.rows)
     }
+}
+
+/// Reads the footer of a parquet file and checks that it points inside the file.
+pub(crate) fn read_footer(path: &Path) -> Result<ArrowReaderMetadata, GalleryError> {
+    let file = File::open(path).map_err(FileError::read(path))?;
+    // The plain parquet types: pandas' hints would bring dictionaries and large strings.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let footer = ArrowReaderMetadata::load(&file, options)
+        .map_err(|error| GalleryError::metadata(path, error))?;
+    let length = file.metadata().map_err(FileError::read(path))?.len();
+    chunks_lie_within(&footer, length).map_err(|error| GalleryError::metadata(path, error))?;
+    Ok(footer)
 }
 
 /// Checks where the footer says that columns lie, which the parquet reader takes on trust: it
@@ -305,7 +310,8 @@ impl TableColumns {
             levels.append(true);
         }
         let first_caption = |item: &DatasetItem| item.captions.first().map(|c| c.text.clone());
-        let image_path = |item: &DatasetItem| Some(item.image.to_string_lossy().into_owned());
+        let image_path =
+            |item: &DatasetItem| Some(item.image.path().to_string_lossy().into_owned());
         let mut columns = vec![
             (IMAGE_PATH, strings(&image_path), true),
             (CAPTION, strings(&first_caption), true),

@@ -1,6 +1,7 @@
 //! Datasets of images and captions, stores of their embeddings, and exact search in them.
 //!
-//! In comes a folder: images, a Karpathy `dataset.json`, or a clip-retrieval store of embeddings.
+//! In comes a folder: images, one of the data sets that papers use ([`LAYOUTS`]), or a
+//! clip-retrieval store of embeddings.
 //! Out go ranked hits per query, and over the samples of an embedding distribution the
 //! distribution of every item's rank. Nothing here knows how embeddings are made: the encoder is
 //! a closure that [`build_index`] calls.
@@ -13,12 +14,12 @@
 mod build;
 mod caption_index;
 mod dataset;
+mod datasets;
 mod dot;
 mod error;
-mod image_folder;
-mod karpathy;
+mod image_location;
 mod metadata;
-mod npy;
+pub(crate) mod npy;
 mod pairs;
 mod rank_distribution;
 mod rows;
@@ -29,8 +30,11 @@ mod store_writer;
 pub use build::{BuildOptions, BuildReport, SkippedImage, build_index};
 pub use caption_index::{CaptionIndex, same_caption};
 pub use dataset::{Caption, Dataset, DatasetItem};
+pub use datasets::{LAYOUTS, Layout};
 pub use error::GalleryError;
+pub use image_location::ImageLocation;
 pub use metadata::ItemMetadata;
+pub(crate) use metadata::read_footer;
 pub use pairs::{PairCaption, PairSet};
 pub use rank_distribution::{Interval, ItemRanks, RankDistribution, RankOptions, wilson};
 pub use rows::EmbeddingRows;

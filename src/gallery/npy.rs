@@ -10,17 +10,17 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const HEADER_LIMIT: usize = 10_000;
 
 /// Total length of the headers that [`header`] writes: room for any shape, aligned to 64 bytes.
-pub(super) const HEADER_LEN: usize = 128;
+pub(crate) const HEADER_LEN: usize = 128;
 
 /// Type of the numbers of a matrix, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Float {
+pub(crate) enum Float {
     F16,
     F32,
 }
 
 impl Float {
-    pub(super) fn size(self) -> usize {
+    pub(crate) fn size(self) -> usize {
         match self {
             Float::F16 => 2,
             Float::F32 => 4,
@@ -30,7 +30,7 @@ impl Float {
 
 /// Where the rows of a matrix lie in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pub float: Float,
     pub rows: usize,
     pub dim: usize,
@@ -38,8 +38,8 @@ pub(super) struct Layout {
     pub offset: usize,
 }
 
-/// Reads the header of a whole file and checks it against the file's length.
-pub(super) fn parse(file: &[u8]) -> Result<Layout, String> {
+/// Reads the header of a file: what it says, and the byte offset of the first number.
+fn read_header(file: &[u8]) -> Result<(Header, usize), String> {
     let rest = file.strip_prefix(MAGIC).ok_or("it does not begin as an npy file does")?;
     let (version, rest) = rest.split_at_checked(2).ok_or("it ends within the header")?;
     let (length, rest) = match version[0] {
@@ -58,8 +58,14 @@ pub(super) fn parse(file: &[u8]) -> Result<Layout, String> {
     }
     let text = rest.get(..length).ok_or("it ends within the header")?;
     let text = std::str::from_utf8(text).map_err(|_| "its header is not text")?;
-    let Header { descr, fortran_order, shape } = parse_dict(text)
+    let header = parse_dict(text)
         .ok_or_else(|| format!("its header is not understood: {:?}", text.trim_end()))?;
+    Ok((header, file.len() - rest.len() + length))
+}
+
+/// Reads the header of a whole file and checks it against the file's length.
+pub(crate) fn parse(file: &[u8]) -> Result<Layout, String> {
+    let (Header { descr, fortran_order, shape }, offset) = read_header(file)?;
     let float = match descr.as_str() {
         "<f2" => Float::F16,
         "<f4" => Float::F32,
@@ -81,7 +87,6 @@ pub(super) fn parse(file: &[u8]) -> Result<Layout, String> {
     if dim == 0 {
         return Err("its rows have no dimensions".to_owned());
     }
-    let offset = file.len() - rest.len() + length;
     let described = (rows as u128) * (dim as u128) * (float.size() as u128);
     let found = (file.len() - offset) as u128;
     if described != found {
@@ -93,8 +98,45 @@ pub(super) fn parse(file: &[u8]) -> Result<Layout, String> {
     Ok(Layout { float, rows, dim, offset })
 }
 
+/// Reads a file of whole numbers with one axis `[N]`.
+pub(crate) fn integers(file: &[u8]) -> Result<Vec<i64>, String> {
+    let (Header { descr, shape, .. }, offset) = read_header(file)?;
+    let &[count] = &shape[..] else {
+        return Err(format!("its shape is {shape:?}, expected one axis [N]"));
+    };
+    let bytes = &file[offset..];
+    let size = match descr.as_str() {
+        "|u1" | "|i1" => 1,
+        "<u2" | "<i2" => 2,
+        "<u4" | "<i4" => 4,
+        "<i8" => 8,
+        other => {
+            return Err(format!(
+                "its numbers are {other:?}, expected little-endian whole numbers of up to 64 \
+                 bits; convert with numpy's astype(\"int64\")"
+            ));
+        }
+    };
+    if (count as u128) * size as u128 != bytes.len() as u128 {
+        return Err(format!(
+            "its header describes {count} numbers of {size} bytes, but {} bytes follow",
+            bytes.len()
+        ));
+    }
+    let signed = descr.contains('i');
+    Ok(bytes
+        .chunks_exact(size)
+        .map(|number| {
+            let fill = if signed && number[size - 1] >= 0x80 { 0xff } else { 0 };
+            let mut wide = [fill; 8];
+            wide[..size].copy_from_slice(number);
+            i64::from_le_bytes(wide)
+        })
+        .collect())
+}
+
 /// A version 1 header of [`HEADER_LEN`] bytes for `rows` C-ordered rows of `dim` numbers.
-pub(super) fn header(float: Float, rows: usize, dim: usize) -> [u8; HEADER_LEN] {
+pub(crate) fn header(float: Float, rows: usize, dim: usize) -> [u8; HEADER_LEN] {
     let descr = match float {
         Float::F16 => "<f2",
         Float::F32 => "<f4",
@@ -256,5 +298,27 @@ mod tests {
         let mut long = [MAGIC, &[3, 0]].concat();
         long.extend(u32::MAX.to_le_bytes());
         assert!(parse(&long).unwrap_err().contains("at most"));
+    }
+
+    #[test]
+    fn whole_numbers_of_every_size_keep_their_sign() {
+        let file = |descr: &str, shape: &str, bytes: &[u8]| {
+            let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}");
+            let length = (dict.len() as u16).to_le_bytes();
+            [MAGIC, &[1, 0], &length, dict.as_bytes(), bytes].concat()
+        };
+        assert_eq!(integers(&file("<i8", "(1,)", &(-5i64).to_le_bytes())).unwrap(), [-5]);
+        assert_eq!(integers(&file("<i2", "(2,)", &[0xff, 0xff, 2, 1])).unwrap(), [-1, 258]);
+        assert_eq!(integers(&file("<u4", "(1,)", &[0xff; 4])).unwrap(), [4_294_967_295]);
+        assert_eq!(integers(&file("|u1", "(2,)", &[200, 1])).unwrap(), [200, 1]);
+        for (descr, shape, word) in [
+            ("<f4", "(2,)", "whole numbers"),
+            ("<i4", "(1, 1)", "one axis"),
+            ("<i4", "(2,)", "2 numbers of 4 bytes"),
+            ("<i4", "(99999999999999999,)", "bytes follow"),
+        ] {
+            let error = integers(&file(descr, shape, &[0; 4])).unwrap_err();
+            assert!(error.contains(word), "{descr} {shape}: {error}");
+        }
     }
 }

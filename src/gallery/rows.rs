@@ -28,6 +28,8 @@ pub struct EmbeddingRows {
     parts: Arc<[Part]>,
     dim: usize,
     len: usize,
+    /// Whether rows are scaled to unit length when they are read.
+    unit: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,7 @@ impl EmbeddingRows {
         }
         let len = values.len() / dim;
         let part = Part { first: 0, rows: len, data: Data::Memory(values) };
-        Ok(Self { parts: Arc::new([part]), dim, len })
+        Ok(Self { parts: Arc::new([part]), dim, len, unit: false })
     }
 
     /// Maps `.npy` files as one matrix, in the order given. Each holds `[n, D]` numbers, float16
@@ -85,7 +87,17 @@ impl EmbeddingRows {
             parts.push(Part { first: len, rows: layout.rows, data });
             len += layout.rows;
         }
-        Ok(Self { parts: parts.into(), dim: dim.unwrap_or(0), len })
+        Ok(Self { parts: parts.into(), dim: dim.unwrap_or(0), len, unit: false })
+    }
+
+    /// The same rows, scaled to unit length when they are read; rows of zeros stay zeros.
+    pub fn into_unit(self) -> Self {
+        Self { unit: true, ..self }
+    }
+
+    /// The same rows as they are stored.
+    pub fn into_raw(self) -> Self {
+        Self { unit: false, ..self }
     }
 
     /// Number of rows N.
@@ -102,8 +114,18 @@ impl EmbeddingRows {
         self.dim
     }
 
+    /// Reads the bytes of an `.npy` file, as [`EmbeddingRows::map`] does; `path` is where they are
+    /// from.
+    pub(crate) fn from_npy(bytes: &[u8], path: &Path) -> Result<Self, GalleryError> {
+        let layout = npy::parse(bytes).map_err(|reason| GalleryError::npy(path, reason))?;
+        let mut values = vec![0f32; layout.rows * layout.dim];
+        convert(layout.float, &bytes[layout.offset..], &mut values);
+        let part = Part { first: 0, rows: layout.rows, data: Data::Memory(values) };
+        Ok(Self { parts: Arc::new([part]), dim: layout.dim, len: layout.rows, unit: false })
+    }
+
     /// Number of rows in each file, in order.
-    pub(super) fn part_lengths(&self) -> Vec<usize> {
+    pub(crate) fn part_lengths(&self) -> Vec<usize> {
         self.parts.iter().map(|part| part.rows).collect()
     }
 
@@ -131,7 +153,12 @@ impl EmbeddingRows {
                 part += 1;
             }
             let Part { first, data, .. } = &self.parts[part];
-            data.read(index - first, &mut row[..self.dim]);
+            let row = &mut row[..self.dim];
+            data.read(index - first, row);
+            if self.unit {
+                let length = norm(row).max(f64::MIN_POSITIVE);
+                row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+            }
         }
     }
 
@@ -187,13 +214,16 @@ impl Data {
         };
         let bytes = dim * layout.float.size();
         let start = layout.offset + row * bytes;
-        let bytes = &file[start..start + bytes];
-        match layout.float {
-            Float::F16 => widen(bytes, out),
-            Float::F32 => {
-                for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-                    *out = f32::from_le_bytes(bytes);
-                }
+        convert(layout.float, &file[start..start + bytes], out);
+    }
+}
+
+fn convert(float: Float, bytes: &[u8], out: &mut [f32]) {
+    match float {
+        Float::F16 => widen(bytes, out),
+        Float::F32 => {
+            for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = f32::from_le_bytes(bytes);
             }
         }
     }

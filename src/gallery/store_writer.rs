@@ -250,7 +250,7 @@ mod tests {
     fn dataset(count: usize) -> Dataset {
         let item = |i: usize| DatasetItem {
             id: format!("{i}.png"),
-            image: PathBuf::from(format!("/images/{i}.png")),
+            image: PathBuf::from(format!("/images/{i}.png")).into(),
             captions: (0..i % 3)
                 .map(|c| Caption {
                     text: format!("caption {c} of {i}"),
@@ -265,7 +265,7 @@ mod tests {
             },
         };
         let source = PathBuf::from("/images");
-        Dataset { name: "images".to_owned(), source, items: (0..count).map(item).collect() }
+        Dataset::new("images", source, (0..count).map(item).collect())
     }
 
     fn encoder() -> SourceRef {
@@ -296,7 +296,7 @@ mod tests {
         for (id, found) in ids.iter().zip(store.metadata(&ids).unwrap()) {
             assert_eq!(store.image_rows().row(*id), unit);
             let item = &dataset.items[*id];
-            assert_eq!(store.image_file(&found).as_deref(), Some(item.image.as_path()));
+            assert_eq!(store.image_file(&found), Some(item.image.path()));
             assert_eq!((&found.captions, &found.split), (&item.captions, &item.split));
             let labels: Vec<_> = found.labels.iter().map(|(k, v)| (k.as_str(), v)).collect();
             let expected: Vec<_> = item

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::store::bridge::{self};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
+use burn::store::pytorch::PytorchReader;
 use burn::store::{FloatCastAdapter, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
+use super::bare_tensor;
 use crate::files::{FileError, map_readonly};
 
 /// More tensors than any supported model has.
@@ -55,7 +57,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens a `.safetensors` file, or a `.pth` / `.pt` / `.bin` state dict.
+    /// Opens a `.safetensors` file, or a `.pth` / `.pt` / `.bin` state dict. A file that holds one
+    /// tensor alone is a state dict with one entry, [`bare_tensor::NAME`].
     ///
     /// # Errors
     /// When the file is missing, truncated, malformed, or holds a dtype that is no plain number.
@@ -218,15 +221,27 @@ fn open_pytorch(path: &Path) -> Result<Vec<PackTensor>, WeightsError> {
     let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
     // The reader reports a missing file less clearly than the system does.
     drop(map_readonly(path, "a PyTorch state dict")?);
-    let reader =
-        burn::store::pytorch::PytorchReader::new(path).map_err(|e| format(e.to_string()))?;
+    let (reader, copy) = match PytorchReader::new(path) {
+        Ok(reader) => (reader, None),
+        Err(error) => {
+            let error = format(error.to_string());
+            let Some(copy) = bare_tensor::as_state_dict(path) else { return Err(error) };
+            // Both the file and what was made of it are unreadable: the first error is about the
+            // file.
+            let Ok(reader) = PytorchReader::new(copy.path()) else { return Err(error) };
+            (reader, Some(Arc::new(copy)))
+        }
+    };
     let mut tensors = Vec::new();
     for key in reader.keys() {
         let Some(tensor) = reader.get(&key) else { continue };
         let lazy = bridge::from_pytorch(tensor.clone());
         let (name, dtype, shape) = (key.clone(), lazy.dtype, lazy.shape.clone());
+        let copy = copy.clone();
         tensors.push(bridge::deferred(name, dtype, shape, None, move || {
             let data = bridge::to_data(&lazy)?;
+            // The temporary file lives until its last tensor is gone.
+            let _ = &copy;
             check_finite(&key, &data)?;
             Ok(data)
         }));

@@ -10,7 +10,9 @@ use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::{AlphaPolicy, QueryError, alpha};
+use crate::archive;
 use crate::files::read_bounded;
+use crate::gallery::ImageLocation;
 
 /// Largest image file, in bytes.
 const FILE_LIMIT: u64 = 128 << 20;
@@ -42,14 +44,26 @@ impl QueryImage {
     }
 }
 
-/// Reads a PNG, JPEG, WebP, GIF (first frame) or BMP file and turns it upright.
+/// Reads a PNG, JPEG, WebP, GIF (first frame) or BMP file and turns it upright. A path may lead
+/// through a tar archive: `test/0.tar/s0001.jpg`.
 ///
 /// # Errors
 /// When the file is missing, empty, larger than 128 MiB, not an image, of another format, has a
 /// side above 20000 pixels or more than 512 MiB of pixels, or is corrupt or cut short.
 pub fn read_image(path: &Path) -> Result<QueryImage, QueryError> {
-    let bytes = read_bounded(path, FILE_LIMIT, "an image")?;
+    let bytes = match archive::read_path(path, FILE_LIMIT, "an image") {
+        Some(member) => member?,
+        None => read_bounded(path, FILE_LIMIT, "an image")?,
+    };
     decode_image(&bytes, &path.display().to_string())
+}
+
+/// Reads the image of a dataset's item.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_located_image(location: &ImageLocation) -> Result<QueryImage, QueryError> {
+    decode_image(&location.read(FILE_LIMIT)?, &location.to_string())
 }
 
 /// Decodes an image that is already in memory (pasted, or out of an archive). `name` is what

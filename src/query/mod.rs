@@ -9,7 +9,7 @@ mod image_file;
 use image::RgbImage;
 
 pub use alpha::AlphaPolicy;
-pub use image_file::{QueryImage, decode_image, read_image};
+pub use image_file::{QueryImage, decode_image, read_image, read_located_image};
 
 use crate::files::FileError;
 

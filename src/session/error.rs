@@ -8,6 +8,7 @@ use crate::decoder::DecodeError;
 use crate::distribution::DistributionError;
 use crate::encoder::EncoderError;
 use crate::evaluation::EvaluationError;
+use crate::experiment::ExperimentError;
 use crate::files::FileError;
 use crate::gallery::GalleryError;
 use crate::model::config::ConfigError;
@@ -42,6 +43,8 @@ pub enum SessionError {
     Projection(#[from] ProjectionError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
+    #[error(transparent)]
+    Experiment(#[from] ExperimentError),
     #[error("{what} is {found}, expected {expected}")]
     OutOfRange { what: &'static str, found: String, expected: String },
     #[error("{origin}: not a recipe that can be used: {reason}")]
@@ -79,6 +82,7 @@ impl SessionError {
             SessionError::Cancelled => true,
             SessionError::Decode(error) => matches!(error, DecodeError::Cancelled),
             SessionError::Gallery(error) => matches!(error, GalleryError::Cancelled),
+            SessionError::Experiment(error) => matches!(error, ExperimentError::Cancelled),
             _ => false,
         }
     }

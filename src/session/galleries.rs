@@ -16,9 +16,10 @@ use super::{Job, cache, fingerprint};
 use crate::encoder::{ClipEncoder, Embedding, EncoderError};
 use crate::gallery::{
     BuildOptions, BuildReport, CaptionIndex, Dataset, EmbeddingStore, ExactSearch, GalleryError,
-    Hit, ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index, same_caption,
+    Hit, ImageLocation, ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index,
+    same_caption,
 };
-use crate::query::{AlphaPolicy, QueryError, read_image};
+use crate::query::{AlphaPolicy, QueryError, read_located_image};
 
 /// Images embedded at a time while indexing.
 const INDEX_BATCH: usize = 32;
@@ -329,6 +330,9 @@ fn indexed(
     if let Some(parent) = folder.parent() {
         crate::files::create_folder(parent)?;
     }
+    for note in &dataset.notes {
+        job.tell(Event::Warning(format!("{}: {note}", dataset.name)))?;
+    }
     let report = index(dataset, &folder, encoder_reference, encoder, &mut |done, total| {
         (job.on_event)(Event::Progress { done, total })
     })?;
@@ -357,8 +361,9 @@ pub fn index(
         },
         dim: encoder.dim(),
     };
-    let prepare =
-        |path: &Path| Ok::<_, QueryError>(read_image(path)?.to_rgb(AlphaPolicy::default()));
+    let prepare = |image: &ImageLocation| {
+        Ok::<_, QueryError>(read_located_image(image)?.to_rgb(AlphaPolicy::default()))
+    };
     let embed = |images: &[image::RgbImage]| -> Result<Vec<Embedding>, EncoderError> {
         encoder.embed_images(images)
     };
@@ -389,7 +394,7 @@ mod tests {
     fn gallery(folder: &Path) -> Gallery {
         let item = |id: &str, captions: &[&str]| DatasetItem {
             id: id.to_owned(),
-            image: folder.join(id),
+            image: folder.join(id).into(),
             captions: captions
                 .iter()
                 .map(|&text| Caption { text: text.to_owned(), level: None })
@@ -397,15 +402,15 @@ mod tests {
             split: None,
             labels: BTreeMap::new(),
         };
-        let dataset = Dataset {
-            name: "three".to_owned(),
-            source: folder.to_owned(),
-            items: vec![
+        let dataset = Dataset::new(
+            "three",
+            folder.to_owned(),
+            vec![
                 item("a.png", &["a red apple", "a fruit"]),
                 item("b.png", &["a pear", "A Fruit "]),
                 item("c.png", &["a car"]),
             ],
-        };
+        );
         let source = SourceRef { path: PathBuf::from("clip"), hash: "e".to_owned() };
         let destination = folder.join("index");
         let mut writer = StoreWriter::create(&destination, 3, source, &dataset).unwrap();

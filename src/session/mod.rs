@@ -10,18 +10,23 @@
 pub mod assets;
 pub mod cache;
 pub mod draws;
+pub mod embedding;
 pub mod engine;
 mod error;
 pub mod event;
+pub mod experiments;
 pub mod fingerprint;
 pub mod galleries;
+pub mod labelling;
 mod loaded;
+pub mod pairs;
 pub mod plan;
 pub mod projection;
 pub mod recipe;
 mod reference;
 pub mod request;
 pub mod result;
+pub mod selection;
 pub mod studies;
 pub mod training;
 

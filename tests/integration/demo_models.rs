@@ -10,7 +10,7 @@ use haze::encoder::{ClipEncoder, Embedding, Modality};
 use haze::evaluation::{recall_at_k, text_to_image_ranks};
 use haze::gallery::{Dataset, DatasetItem, EmbeddingRows, ExactSearch, PairSet};
 use haze::model::device::ComputeDevice;
-use haze::query::{AlphaPolicy, read_image};
+use haze::query::{AlphaPolicy, read_located_image};
 
 use crate::support::source;
 
@@ -33,7 +33,7 @@ impl Demo {
         let items = Dataset::open(&bundle("gallery")).unwrap().items;
         let pixels: Vec<image::RgbImage> = items
             .iter()
-            .map(|item| read_image(&item.image).unwrap().to_rgb(AlphaPolicy::default()))
+            .map(|item| read_located_image(&item.image).unwrap().to_rgb(AlphaPolicy::default()))
             .collect();
         let images = encoder.embed_images(&pixels).unwrap();
         let rows = images.iter().flat_map(Embedding::unit).collect();

@@ -58,3 +58,26 @@ fn interrupted_training_goes_on_to_the_same_weights() {
     assert!(weights("whole") == weights("parts"), "the weights differ");
     assert!(!checkpoint.exists());
 }
+
+#[test]
+fn an_interrupted_cache_goes_on_to_the_same_rows() {
+    let desk = Desk::new();
+    let gallery = crate::support::source("assets/demo/gallery").display().to_string();
+    let embed = |out| ["embed", "--dataset", &gallery, "--out", out, "--quiet"].map(str::to_owned);
+    desk.run(&embed("whole")).ok();
+
+    let parts = embed("parts");
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let manifest = desk.path("parts/cache.json");
+    assert_eq!(interrupt(&desk, &parts, || manifest.is_file()), Some(130));
+    let notes = &mut Vec::new();
+    let unfinished = haze::experiment::cache::open(&desk.path("parts"), notes).unwrap_err();
+    assert!(unfinished.to_string().contains("unfinished"), "{unfinished}");
+    desk.run(&parts).ok();
+    let mut open = |name| haze::experiment::cache::open(&desk.path(name), notes).unwrap();
+    let (whole, parts) = (open("whole"), open("parts"));
+    assert_eq!(whole.images.len(), parts.images.len());
+    assert!((0..whole.images.len()).all(|row| whole.images.row(row) == parts.images.row(row)));
+    assert!((0..whole.texts.len()).all(|row| whole.texts.row(row) == parts.texts.row(row)));
+    assert_eq!((whole.facts, whole.captions), (parts.facts, parts.captions));
+}

@@ -53,6 +53,58 @@ impl Link {
     }
 }
 
+/// The densities that an adapter may predict, by the shape β of the generalised Gaussian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// β is predicted, as in ProbVLM.
+    #[default]
+    GeneralizedGaussian,
+    /// β = 2: a heteroscedastic Gaussian with the variance `α² / 2` (Kendall & Gal, NeurIPS 2017,
+    /// arXiv 1703.04977, equation 5).
+    Gaussian,
+    /// β = 1: a heteroscedastic Laplace density with the variance `2 α²`.
+    Laplace,
+}
+
+impl Family {
+    pub const ALL: [Family; 3] = [Family::GeneralizedGaussian, Family::Gaussian, Family::Laplace];
+
+    /// The shape β, where the family fixes it.
+    pub fn fixed_beta(self) -> Option<f64> {
+        match self {
+            Family::GeneralizedGaussian => None,
+            Family::Gaussian => Some(2.0),
+            Family::Laplace => Some(1.0),
+        }
+    }
+
+    /// True for the family that ProbVLM predicts.
+    pub fn is_generalized(&self) -> bool {
+        *self == Family::GeneralizedGaussian
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Family::GeneralizedGaussian => "generalized-gaussian",
+            Family::Gaussian => "gaussian",
+            Family::Laplace => "laplace",
+        })
+    }
+}
+
+impl std::str::FromStr for Family {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Family::ALL.into_iter().find(|family| family.to_string() == text).ok_or_else(|| {
+            format!("unknown family {text:?}; expected generalized-gaussian, gaussian or laplace")
+        })
+    }
+}
+
 /// What stands for `(|z - μ| / α)^β` in the negative log likelihood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,6 +130,9 @@ pub struct Loss {
     pub link: Link,
     /// Added to β after the link, in training and in prediction.
     pub smallest_beta: f64,
+    /// The shape β, where it is not predicted: the outputs for β then count for nothing, and
+    /// their gradient is zero.
+    pub fixed_beta: Option<f64>,
 }
 
 impl Loss {
@@ -90,6 +145,7 @@ impl Loss {
         clamp: None,
         link: Link::Softplus,
         smallest_beta: 0.5,
+        fixed_beta: None,
     };
 
     /// The defaults of the published training code. Its README trains with `nll_weight` 1e-4.
@@ -100,6 +156,7 @@ impl Loss {
         clamp: Some([1e-4, 1e3]),
         link: Link::Relu,
         smallest_beta: 1e-4,
+        fixed_beta: None,
     };
 }
 
@@ -232,6 +289,11 @@ mod tests {
             }
         }
         losses.extend([Loss::PAPER, Loss::RELEASED]);
+        for family in [Family::Gaussian, Family::Laplace] {
+            let fixed_beta = family.fixed_beta();
+            losses.push(Loss { fixed_beta, l1_weight: 0.3, ..Loss::PAPER });
+            losses.push(Loss { fixed_beta, ..Loss::RELEASED });
+        }
         losses
     }
 
@@ -275,6 +337,42 @@ mod tests {
         let b = f64::from(beta) + 0.25;
         let density = b / (2.0 * a * ln_gamma(1.0 / b).exp()) * (-(0.75f64 / a).powf(b)).exp();
         assert!((value.nll + density.ln() + 2f64.ln()).abs() < 2e-6);
+    }
+
+    #[test]
+    fn a_fixed_shape_gives_the_closed_forms_whatever_the_head_for_beta_says() {
+        let (mu, inverse_alpha, z) = (0.25f32, 1.5f32, -0.5f32);
+        let alpha = 1.0 / (f64::from(inverse_alpha) + SMALLEST_INVERSE_ALPHA);
+        let r = f64::from(mu - z);
+        // Gaussian with σ² = α² / 2, and Laplace with the scale α.
+        let variance = 0.5 * alpha * alpha;
+        let gaussian = 0.5 * (2.0 * std::f64::consts::PI * variance).ln() + 0.5 * r * r / variance;
+        let laplace = (2.0 * alpha).ln() + r / alpha;
+        for (family, expected) in [(Family::Gaussian, gaussian), (Family::Laplace, laplace)] {
+            let loss = Loss { link: Link::Relu, fixed_beta: family.fixed_beta(), ..Loss::PAPER };
+            for beta in [-3.0, 0.7, 9.0] {
+                let mut gradients = HeadGradients::zeros(1);
+                let point = heads(mu, inverse_alpha, beta);
+                let value = loss.accumulate(&point, &[z], 1.0, &mut gradients);
+                let found = value.nll + std::f64::consts::LN_2;
+                assert!((found - expected).abs() < 2e-6, "{family}: {found}, not {expected}");
+                assert_eq!(gradients.beta, [0.0]);
+                let slope = match family {
+                    Family::Gaussian => r / variance,
+                    _ => alpha.recip(),
+                };
+                assert!((f64::from(gradients.mu[0]) - slope).abs() < 1e-5 * slope, "{family}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_family_is_found_by_its_name_in_text_and_in_json() {
+        for family in Family::ALL {
+            assert_eq!(family.to_string().parse::<Family>().unwrap(), family);
+            assert_eq!(serde_json::to_string(&family).unwrap(), format!("\"{family}\""));
+        }
+        assert!("normal".parse::<Family>().unwrap_err().contains("laplace"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::loss::{Link, Loss};
+use crate::adapter::loss::{Family, Link, Loss};
 use crate::adapter::space::{Space, SpaceConfig};
 use crate::adapter::training::TrainingSummary;
 use crate::encoder::Modality;
@@ -19,13 +19,15 @@ use crate::encoder::Modality;
 /// | α, β in prediction | `1/(h + 1e-4)`, `h + 0.5`, as in training | `clip(1/(h + 1e-5), 1e-4, 5)`, `clip(h + 0.1, 0.1, 5)` |
 /// | density | of one pass without dropout | of the means of μ, 1/α and β over the dropout passes |
 /// | epistemic | `Var(μ)` over passes with the trained dropout, divisor M | `sqrt(Var(σ²) Var(μ))` over passes with dropout 0.3, divisor M - 1 |
+/// | steps per epoch | all items | 2001 at most |
 /// | learning rate | cosine to zero | constant (the cosine schedule is never stepped) |
 /// | weights kept | best held-out likelihood | best held-out L1 |
 ///
 /// The released clip of β at 0.1 lets a predicted variance reach 1e24 times α²: read it as a score.
 ///
-/// The rows on λ, first weights, learning rate and kept weights are choices of training; see
-/// [`TrainingOptions`](crate::adapter::training::TrainingOptions). Two more quirks of the released code are not
+/// The rows on λ, steps, first weights, learning rate and kept weights are choices of training, and
+/// the weights of the loss can be set there too (the README of the released code trains with 1e-4 in
+/// place of 0.05); see [`TrainingOptions`](crate::adapter::training::TrainingOptions). Two more quirks of the released code are not
 /// reproduced here: its `Var(σ²)` also runs over the items of a batch (one query is a batch of
 /// one), and it sorts texts by `1/u` (see `evaluation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -90,12 +92,23 @@ pub fn released_space(modality: Modality) -> Space {
     Space::Unit { factor, norm: None }
 }
 
+/// How predictions of an adapter that knows unit embeddings alone get a norm.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct UnitRows {
+    /// Mean norm of the raw targets. Without one a prediction gets the norm of the query, as it
+    /// should within one modality.
+    pub target_norm: Option<f64>,
+}
+
 /// `adapter_config.json` of a ProbVLM adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbVlmConfig {
     /// Always `"probvlm"`.
     pub kind: String,
     pub preset: Preset,
+    /// The densities it predicts.
+    #[serde(default, skip_serializing_if = "Family::is_generalized")]
+    pub family: Family,
     pub input_modality: Modality,
     pub output_modality: Modality,
     pub input_dim: usize,
@@ -106,6 +119,10 @@ pub struct ProbVlmConfig {
     pub dropout: f64,
     pub input_space: SpaceConfig,
     pub output_space: SpaceConfig,
+    /// Set where the adapter was trained on embeddings of unit length: inputs are scaled to it,
+    /// and predictions back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_rows: Option<UnitRows>,
     /// Fingerprint of the encoder whose embeddings the adapter was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,

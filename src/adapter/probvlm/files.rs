@@ -6,8 +6,9 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::ProbVlm;
-use super::config::{Preset, ProbVlmConfig, RELEASED_DROPOUT, released_space};
+use super::config::{Preset, ProbVlmConfig, RELEASED_DROPOUT, UnitRows, released_space};
 use super::network::{Network, from_pytorch_name};
+use crate::adapter::loss::Family;
 use crate::adapter::space::Space;
 use crate::adapter::tensor_file::write_tensors;
 use crate::adapter::{AdapterError, CONFIG_FILE, WEIGHTS_FILE};
@@ -86,6 +87,7 @@ impl ProbVlm {
         let config = ProbVlmConfig {
             kind: crate::adapter::PROBVLM.to_owned(),
             preset: Preset::Released,
+            family: Family::GeneralizedGaussian,
             input_modality: modality,
             output_modality: modality,
             input_dim: dim,
@@ -94,6 +96,7 @@ impl ProbVlm {
             dropout: RELEASED_DROPOUT,
             input_space: space.config(),
             output_space: space.config(),
+            unit_rows: None,
             encoder: None,
             training: None,
         };
@@ -106,6 +109,15 @@ impl ProbVlm {
     /// # Errors
     /// When the folder or a file cannot be written, or the weights cannot be read back.
     pub fn save(&self, folder: &Path) -> Result<(), AdapterError> {
+        self.save_as(folder, &self.config)
+    }
+
+    /// [`save`](Self::save) with another config.
+    pub(super) fn save_as(
+        &self,
+        folder: &Path,
+        config: &ProbVlmConfig,
+    ) -> Result<(), AdapterError> {
         create_folder(folder)?;
         let mut tensors = self.network.to_pytorch()?;
         tensors.extend(self.input_space.tensors(INPUT_SPACE));
@@ -113,7 +125,7 @@ impl ProbVlm {
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         write_tensors(&folder.join(WEIGHTS_FILE), &tensors, metadata)?;
         write_atomic(&folder.join(CONFIG_FILE), |out| {
-            serde_json::to_writer_pretty(out, &self.config).map_err(std::io::Error::other)
+            serde_json::to_writer_pretty(out, config).map_err(std::io::Error::other)
         })?;
         Ok(())
     }
@@ -151,6 +163,11 @@ fn check_config(config: &ProbVlmConfig, path: &Path) -> Result<(), ConfigError> 
         if !(1..=WIDTH_LIMIT).contains(&width) {
             return Err(ConfigError::value(path, key, width, format!("1 to {WIDTH_LIMIT}")));
         }
+    }
+    if let Some(UnitRows { target_norm: Some(norm) }) = config.unit_rows
+        && !(norm.is_finite() && norm > 0.0)
+    {
+        return Err(ConfigError::value(path, "unit_rows.target_norm", norm, "a positive number"));
     }
     if !(0.0..1.0).contains(&config.dropout) {
         return Err(ConfigError::value(path, "dropout", config.dropout, "0 <= dropout < 1"));

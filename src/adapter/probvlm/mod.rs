@@ -14,11 +14,11 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 pub use config::{
     Preset, ProbVlmConfig, RELEASED_DROPOUT, RELEASED_IMAGE_FACTOR, RELEASED_PREDICTION_DROPOUT,
-    released_space,
+    UnitRows, released_space,
 };
 pub use network::{HeadOutputs, Network, dropout_mask, from_pytorch_name};
 
-use crate::adapter::loss::{HeadValues, SMALLEST_INVERSE_ALPHA};
+use crate::adapter::loss::{Family, HeadValues, SMALLEST_INVERSE_ALPHA};
 use crate::adapter::space::{Space, ToRaw};
 use crate::adapter::{AdapterError, Predictor};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
@@ -151,7 +151,11 @@ impl ProbVlm {
         let dim = self.dim();
         let mut working = Vec::with_capacity(chunk.len() * dim);
         for embedding in chunk {
-            self.input_space.push_working(&embedding.values, &mut working)?;
+            match self.config.unit_rows {
+                Some(_) if embedding.norm() == 0.0 => return Err(AdapterError::Zero),
+                Some(_) => self.input_space.push_working(&embedding.unit(), &mut working)?,
+                None => self.input_space.push_working(&embedding.values, &mut working)?,
+            }
         }
         let x = Tensor::<2>::from_data(
             TensorData::new(working, [chunk.len(), dim]),
@@ -179,12 +183,16 @@ impl ProbVlm {
             .iter()
             .enumerate()
             .map(|(i, embedding)| {
-                let query_norm = embedding.norm();
+                let (query_norm, length) = match self.config.unit_rows {
+                    Some(unit) => (1.0, unit.target_norm.unwrap_or_else(|| embedding.norm())),
+                    None => (embedding.norm(), 1.0),
+                };
                 let mut dimensions = Vec::with_capacity(dim);
                 let mut raw_epistemic = Vec::with_capacity(dim);
                 for d in 0..dim {
                     let at = i * dim + d;
                     let ToRaw { offset, scale } = self.output_space.to_raw(d, query_norm);
+                    let (offset, scale) = (length * offset, length * scale);
                     let (alpha, beta) =
                         self.alpha_beta(density.inverse_alpha[at], density.beta[at]);
                     let mu = offset + scale * f64::from(density.mu[at]);
@@ -212,7 +220,7 @@ impl ProbVlm {
         let link = self.config.preset.link();
         let inverse_alpha = f64::from(link.apply(inverse_alpha));
         let beta = f64::from(link.apply(beta));
-        match self.config.preset {
+        let (alpha, beta) = match self.config.preset {
             Preset::Paper => {
                 let smallest_beta = self.config.preset.loss().smallest_beta;
                 ((inverse_alpha + SMALLEST_INVERSE_ALPHA).recip(), beta + smallest_beta)
@@ -220,7 +228,8 @@ impl ProbVlm {
             Preset::Released => {
                 ((inverse_alpha + 1e-5).recip().clamp(1e-4, 5.0), (beta + 0.1).clamp(0.1, 5.0))
             }
-        }
+        };
+        (alpha, self.config.family.fixed_beta().unwrap_or(beta))
     }
 
     /// Means of μ, 1/α and β over the passes, and `sqrt(Var(σ²) Var(μ))`, as `multi_fwpass_ProbVLM`
@@ -318,14 +327,24 @@ impl Predictor for ProbVlm {
             ),
             None => String::new(),
         };
+        let family = match c.family {
+            Family::GeneralizedGaussian => String::new(),
+            family => format!(", family {family}"),
+        };
         format!(
-            "ProbVLM {} to {}, {} dimensions, {} hidden, dropout {}, preset {}{trained}",
+            "ProbVLM {} to {}, {} dimensions, {} hidden, dropout {}, preset {}{family}{trained}",
             c.input_modality, c.output_modality, c.input_dim, c.hidden_dim, c.dropout, c.preset
         )
     }
 
     fn save(&self, folder: &Path) -> Result<(), AdapterError> {
         ProbVlm::save(self, folder)
+    }
+
+    fn save_trained_on_unit(&self, folder: &Path, target_norm: f64) -> Result<(), AdapterError> {
+        let crossed = self.config.input_modality != self.config.output_modality;
+        let unit_rows = Some(UnitRows { target_norm: crossed.then_some(target_norm) });
+        self.save_as(folder, &ProbVlmConfig { unit_rows, ..self.config.clone() })
     }
 }
 

@@ -26,6 +26,7 @@ fn adapter(preset: Preset, space: Space, dim: usize) -> ProbVlm {
     let config = ProbVlmConfig {
         kind: crate::adapter::PROBVLM.to_owned(),
         preset,
+        family: Family::GeneralizedGaussian,
         input_modality: Modality::Text,
         output_modality: Modality::Image,
         input_dim: dim,
@@ -35,6 +36,7 @@ fn adapter(preset: Preset, space: Space, dim: usize) -> ProbVlm {
         input_space: space.config(),
         output_space: space.config(),
         encoder: Some("tower-7".to_owned()),
+        unit_rows: None,
         training: None,
     };
     let network = Network::random(dim, 2 * dim, 3, &device());
@@ -176,6 +178,24 @@ fn the_released_preset_clips_alpha_and_beta() {
 }
 
 #[test]
+fn a_family_fixes_the_shape_survives_saving_and_is_not_written_for_probvlm() {
+    let mut adapter = adapter(Preset::Paper, unit(), 8);
+    let query = text(4, 8);
+    let folder = tempfile::tempdir().unwrap();
+    adapter.save(folder.path()).unwrap();
+    let json = std::fs::read_to_string(folder.path().join("adapter_config.json")).unwrap();
+    assert!(!json.contains("family"), "older folders have none: {json}");
+    for (family, beta) in [(Family::Gaussian, 2.0), (Family::Laplace, 1.0)] {
+        adapter.config.family = family;
+        adapter.save(folder.path()).unwrap();
+        let loaded = Adapter::load(folder.path(), &device()).unwrap();
+        assert!(loaded.describe().contains(&family.to_string()));
+        let found = loaded.predict(&query, 3, 0).unwrap();
+        assert!(found.dimensions().iter().all(|density| density.beta() == beta));
+    }
+}
+
+#[test]
 fn unfit_embeddings_are_refused_with_what_was_found() {
     let adapter = adapter(Preset::Paper, unit(), 8);
     let image = Embedding { modality: Modality::Image, ..text(1, 8) };
@@ -214,4 +234,34 @@ fn a_folder_whose_config_contradicts_its_weights_is_refused() {
     refuse(json.replace("\"dropout\": 0.2", "\"dropout\": 1.0"), "dropout is 1");
     refuse(json.replace("\"probvlm\"", "\"linear-map\""), "linear-map");
     refuse(json.replace("\"unit\"", "\"standardised\""), "input_space.mean");
+}
+
+#[test]
+fn an_adapter_of_unit_embeddings_is_used_on_raw_ones_by_direction_and_norm() {
+    use crate::adapter::{Adapter, Predictor};
+    let device = crate::model::device::ComputeDevice::cpu().device;
+    let bundle = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/adapters");
+    let folder = tempfile::tempdir().unwrap();
+    let raw = |length: f32, modality| Embedding {
+        values: (0..192).map(|d| length * ((d as f32) * 0.7).sin() / 9.8).collect(),
+        modality,
+    };
+    for (name, modality, crossed) in
+        [("image", Modality::Image, false), ("cross-modal", Modality::Text, true)]
+    {
+        let plain = ProbVlm::load(&bundle.join(name), &device).unwrap();
+        plain.save_trained_on_unit(folder.path(), 3.0).unwrap();
+        let saved = Adapter::load(folder.path(), &device).unwrap();
+        let unit = Embedding { values: raw(1.0, modality).unit(), modality };
+        let expected = &plain.predict(&unit, 4, 1).unwrap();
+        let found = saved.predict(&raw(7.0, modality), 4, 1).unwrap();
+        let length = if crossed { 3.0 } else { raw(7.0, modality).norm() };
+        for d in 0..192 {
+            let (a, b) = (&expected.dimensions()[d], &found.dimensions()[d]);
+            assert!((length * a.mu() - b.mu()).abs() < 1e-3 * length, "{name} {d}");
+            assert!((length * length * a.variance() / b.variance() - 1.0).abs() < 1e-3);
+            let (e, f) = (expected.epistemic()[d], found.epistemic()[d]);
+            assert!((length * length * e - f).abs() <= 1e-3 * f + 1e-12);
+        }
+    }
 }

@@ -12,53 +12,98 @@ const FIT_ROWS: usize = 8192;
 const BETA_RANGE: (f64, f64) = (0.3, 12.0);
 const BETA_STEPS: usize = 24;
 
-/// Held-out negative log likelihoods, nats per dimension, of one Gaussian and one generalised
-/// Gaussian per dimension fitted by maximum likelihood to `training` (`[N, D]` row by row) and
-/// evaluated on `validation`.
-///
-/// The generalised Gaussian is centred on the mean; α has a closed form given β, and β is found
-/// by golden section on the likelihood.
-pub fn constant_densities(training: &[f32], validation: &[f32], dim: usize) -> Baselines {
-    let per_dimension: Vec<[f64; 2]> = (0..dim)
-        .into_par_iter()
-        .map(|d| {
-            let column = |values: &[f32]| -> Vec<f64> {
-                values.iter().skip(d).step_by(dim).map(|&v| f64::from(v)).collect()
-            };
-            dimension(&column(training), &column(validation))
-        })
-        .collect();
-    let mean = |k: usize| per_dimension.iter().map(|p| p[k]).sum::<f64>() / dim as f64;
-    Baselines { gaussian_nll: mean(0), generalized_gaussian_nll: mean(1) }
+/// One Gaussian and one generalised Gaussian per dimension, fitted by maximum likelihood.
+#[derive(Debug, Clone)]
+pub struct ConstantDensities {
+    dimensions: Vec<Dimension>,
 }
 
-fn dimension(training: &[f64], validation: &[f64]) -> [f64; 2] {
-    let count = training.len() as f64;
-    let mean = training.iter().sum::<f64>() / count;
-    let variance = training.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-    let variance = variance.max(f64::MIN_POSITIVE);
-    let tau = 2.0 * std::f64::consts::PI;
-    let squares = validation.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
-    let gaussian = 0.5 * (tau * variance).ln() + 0.5 * squares / validation.len() as f64 / variance;
+/// The densities of one dimension, both centred on the mean.
+#[derive(Debug, Clone, Copy)]
+struct Dimension {
+    mean: f64,
+    variance: f64,
+    /// ln α and β; `None` where all targets are the same.
+    shape: Option<(f64, f64)>,
+}
 
-    let step = training.len().div_ceil(FIT_ROWS).max(1);
-    let sizes: Vec<f64> =
-        training.iter().step_by(step).map(|x| (x - mean).abs()).filter(|&r| r > 0.0).collect();
-    if sizes.is_empty() {
-        return [gaussian, gaussian];
+impl ConstantDensities {
+    /// The densities of rows `[N, D]`, at least one.
+    ///
+    /// The generalised Gaussian is centred on the mean; α has a closed form given β, and β is
+    /// found by golden section on the likelihood.
+    pub fn fit(rows: &[f32], dim: usize) -> Self {
+        let column = |d: usize| -> Vec<f64> {
+            rows.iter().skip(d).step_by(dim).map(|&v| f64::from(v)).collect()
+        };
+        let dimensions = (0..dim).into_par_iter().map(|d| Dimension::fit(&column(d))).collect();
+        Self { dimensions }
     }
-    let logs: Vec<f64> = sizes.iter().map(|r| r.ln()).collect();
-    let beta = golden_section(BETA_RANGE, |beta| {
-        let ln_alpha = ln_alpha_of(&logs, beta);
-        density_constant(ln_alpha, beta) + beta.recip()
-    });
-    let ln_alpha = ln_alpha_of(&logs, beta);
-    let residual = validation
-        .iter()
-        .map(|x| (x - mean).abs())
-        .map(|r| if r > 0.0 { (beta * (r.ln() - ln_alpha)).exp() } else { 0.0 })
-        .sum::<f64>();
-    [gaussian, density_constant(ln_alpha, beta) + residual / validation.len() as f64]
+
+    /// Negative log likelihoods of rows `[N, D]` in nats, summed over rows and dimensions: of the
+    /// Gaussians, and of the generalised Gaussians.
+    pub fn nll_sums(&self, rows: &[f32]) -> [f64; 2] {
+        let dim = self.dimensions.len();
+        let sums: Vec<[f64; 2]> = self
+            .dimensions
+            .par_iter()
+            .enumerate()
+            .map(|(d, density)| density.nll_sums(rows.iter().skip(d).step_by(dim)))
+            .collect();
+        [0, 1].map(|k| sums.iter().map(|s| s[k]).sum())
+    }
+}
+
+/// Held-out negative log likelihoods, nats per dimension, of [`ConstantDensities`] fitted to
+/// `training` (`[N, D]` row by row) and evaluated on `validation`.
+pub fn constant_densities(training: &[f32], validation: &[f32], dim: usize) -> Baselines {
+    let sums = ConstantDensities::fit(training, dim).nll_sums(validation);
+    let [gaussian_nll, generalized_gaussian_nll] = sums.map(|sum| sum / validation.len() as f64);
+    Baselines { gaussian_nll, generalized_gaussian_nll }
+}
+
+impl Dimension {
+    fn fit(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        let variance = variance.max(f64::MIN_POSITIVE);
+        let step = values.len().div_ceil(FIT_ROWS).max(1);
+        let logs: Vec<f64> = values
+            .iter()
+            .step_by(step)
+            .map(|x| (x - mean).abs())
+            .filter(|&r| r > 0.0)
+            .map(f64::ln)
+            .collect();
+        let shape = (!logs.is_empty()).then(|| {
+            let beta = golden_section(BETA_RANGE, |beta| {
+                density_constant(ln_alpha_of(&logs, beta), beta) + beta.recip()
+            });
+            (ln_alpha_of(&logs, beta), beta)
+        });
+        Self { mean, variance, shape }
+    }
+
+    fn nll_sums<'a>(&self, values: impl Iterator<Item = &'a f32>) -> [f64; 2] {
+        let (mut count, mut squares, mut powers) = (0.0, 0.0, 0.0);
+        for &x in values {
+            let r = (f64::from(x) - self.mean).abs();
+            count += 1.0;
+            squares += r * r;
+            if let Some((ln_alpha, beta)) = self.shape
+                && r > 0.0
+            {
+                powers += (beta * (r.ln() - ln_alpha)).exp();
+            }
+        }
+        let tau = 2.0 * std::f64::consts::PI;
+        let gaussian = 0.5 * count * (tau * self.variance).ln() + 0.5 * squares / self.variance;
+        let generalized = self
+            .shape
+            .map_or(gaussian, |(ln_alpha, beta)| count * density_constant(ln_alpha, beta) + powers);
+        [gaussian, generalized]
+    }
 }
 
 /// The likeliest α for a β: `α^β = β mean(r^β)`.

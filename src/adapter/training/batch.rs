@@ -110,7 +110,7 @@ impl BatchSource<'_> {
             false => network.forward_masked(x, tensor(mask, self.options.hidden_dim)),
         };
         let values = outputs.read()?;
-        let loss = self.options.preset.loss();
+        let loss = self.options.loss();
         let share = chosen.len() as f64 / batch as f64;
         let mut gradients = HeadGradients::zeros(targets.len());
         let mut total = share * loss.accumulate(&values, &targets, share, &mut gradients).total;

@@ -42,7 +42,7 @@ pub enum TrainingEvent {
 }
 
 /// One epoch in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// From 1.
     pub epoch: usize,
@@ -56,4 +56,13 @@ pub struct EpochRecord {
     pub learning_rate: f64,
     /// Whether its weights are the best so far.
     pub best: bool,
+    /// Share of held-out targets inside the central intervals of
+    /// [`COVERAGES`](super::calibration::COVERAGES), over dimensions and at most 2000 items. `None`
+    /// where no density per dimension is trained, and in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<[f64; 3]>,
+    /// Share of the probability integral transforms of the same targets in each of 20 bins of equal
+    /// width, all 0.05 when the densities are right; empty where `coverage` is `None`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pit: Vec<f64>,
 }

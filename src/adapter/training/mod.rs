@@ -11,6 +11,7 @@
 
 mod baseline;
 mod batch;
+pub mod calibration;
 mod checkpoint;
 mod data;
 mod error;
@@ -20,14 +21,17 @@ mod options;
 mod run;
 mod summary;
 
-pub use baseline::constant_densities;
+pub use baseline::{ConstantDensities, constant_densities};
 pub use data::{Item, RowSource, Rows, TrainingData};
 pub use error::TrainingError;
 pub use event::{EpochRecord, TrainingEvent};
 pub use optimizer::{AdamOptimizer, Moments};
 pub use options::{Schedule, TrainingOptions};
+pub(in crate::adapter) use run::order;
 pub use run::{TrainingOutcome, TrainingRun};
 pub use summary::{Baselines, TrainingSummary};
 
+#[cfg(test)]
+mod synthetic;
 #[cfg(test)]
 mod tests;

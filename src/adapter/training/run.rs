@@ -8,8 +8,9 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
-use super::baseline::constant_densities;
+use super::baseline::ConstantDensities;
 use super::batch::{BatchSource, Spaces};
+use super::calibration::{CALIBRATION_ITEMS, Calibration};
 use super::checkpoint::{self, BestEpoch, Identity, Position};
 use super::data::{Rows, TrainingData};
 use super::optimizer::{AdamOptimizer, clip_gradients};
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::adapter::PROBVLM;
 use crate::adapter::bridge::LinearMap;
-use crate::adapter::loss::{Loss, Residual};
+use crate::adapter::loss::{Family, HeadValues, Loss, Residual};
 use crate::adapter::probvlm::{Network, Preset, ProbVlm, ProbVlmConfig, released_space};
 use crate::adapter::space::{Space, SpaceKind};
 use crate::encoder::{Modality, norm};
@@ -77,15 +78,19 @@ impl TrainingRun<'_> {
         options.check()?;
         self.check_data()?;
         let spaces = self.spaces()?;
-        let baselines = self.baselines(&spaces)?;
-        let identity = Identity {
-            options: options.clone(),
-            training_data: self.training.fingerprint(),
-            validation_data: self.validation.fingerprint(),
-        };
-        let mut state = self.start(&identity, &spaces)?;
+        let ln_scale = self.ln_scale(&spaces);
+        let baselines = self.baselines(&spaces, ln_scale)?;
+        let kept = self.checkpoint.map(|path| Kept {
+            path,
+            identity: Identity {
+                options: options.clone(),
+                training_data: self.training.fingerprint(),
+                validation_data: self.validation.fingerprint(),
+            },
+        });
+        let mut state = self.start(kept.as_ref(), &spaces)?;
         let items = self.training.len();
-        let batches = items.div_ceil(options.batch_size);
+        let batches = options.batches(items);
         let clock = Instant::now();
         let batches_before = state.position.epoch * batches + state.position.batch;
 
@@ -105,7 +110,7 @@ impl TrainingRun<'_> {
             while state.position.batch < batches {
                 if stop {
                     // Already stopping: the answer to this event changes nothing.
-                    let _ = self.write_checkpoint(&identity, &state, &mut on_event)?;
+                    let _ = write_checkpoint(kept.as_ref(), &state, &mut on_event)?;
                     return Ok(TrainingOutcome::Interrupted {
                         epochs: epoch,
                         batches: state.position.batch,
@@ -135,11 +140,11 @@ impl TrainingRun<'_> {
                 };
                 stop = on_event(event).is_break();
             }
-            let record = self.finish_epoch(&mut state, &spaces, batches)?;
+            let record = self.finish_epoch(&mut state, &spaces, batches, ln_scale)?;
             let epochs = options.epochs;
             let event = TrainingEvent::Epoch { record, epochs, elapsed: clock.elapsed() };
             stop |= on_event(event).is_break();
-            stop |= self.write_checkpoint(&identity, &state, &mut on_event)?.is_break();
+            stop |= write_checkpoint(kept.as_ref(), &state, &mut on_event)?.is_break();
             if stop && !state.is_over(options) {
                 return Ok(TrainingOutcome::Interrupted { epochs: epoch + 1, batches: 0 });
             }
@@ -203,22 +208,26 @@ impl TrainingRun<'_> {
     }
 
     /// What constant densities achieve, in nats per raw dimension.
-    fn baselines(&self, spaces: &Spaces) -> Result<Baselines, TrainingError> {
-        let working = |data: &TrainingData<'_>, at_most: usize| {
-            let mut rows = Vec::new();
-            for item in data.items.iter().step_by(data.len().div_ceil(at_most)) {
-                spaces.output.push_working(&data.targets.row(item.target), &mut rows)?;
+    fn baselines(&self, spaces: &Spaces, ln_scale: f64) -> Result<Baselines, TrainingError> {
+        let dim = self.training.dim();
+        let mut rows = Vec::new();
+        let step = self.training.len().div_ceil(BASELINE_ITEMS);
+        for item in self.training.items.iter().step_by(step) {
+            spaces.output.push_working(&self.training.targets.row(item.target), &mut rows)?;
+        }
+        let densities = ConstantDensities::fit(&rows, dim);
+        let mut sums = [0.0; 2];
+        for chunk in self.validation.items.chunks(VALIDATION_ROWS) {
+            rows.clear();
+            for item in chunk {
+                spaces.output.push_working(&self.validation.targets.row(item.target), &mut rows)?;
             }
-            Ok::<_, TrainingError>(rows)
-        };
-        let training = working(self.training, BASELINE_ITEMS)?;
-        let validation = working(self.validation, usize::MAX)?;
-        let found = constant_densities(&training, &validation, self.training.dim());
-        let shift = self.ln_scale(spaces);
-        Ok(Baselines {
-            gaussian_nll: found.gaussian_nll + shift,
-            generalized_gaussian_nll: found.generalized_gaussian_nll + shift,
-        })
+            let part = densities.nll_sums(&rows);
+            sums = [0, 1].map(|k| sums[k] + part[k]);
+        }
+        let count = (self.validation.len() * dim) as f64;
+        let [gaussian_nll, generalized_gaussian_nll] = sums.map(|sum| sum / count + ln_scale);
+        Ok(Baselines { gaussian_nll, generalized_gaussian_nll })
     }
 
     /// Mean over the held-out items of what a density per dimension loses in nats on its way from
@@ -249,11 +258,11 @@ impl TrainingRun<'_> {
         Ok(fit.penalty.unwrap_or(0.0).sqrt())
     }
 
-    fn start(&self, identity: &Identity, spaces: &Spaces) -> Result<State, TrainingError> {
+    fn start(&self, kept: Option<&Kept<'_>>, spaces: &Spaces) -> Result<State, TrainingError> {
         let device = self.device.clone().autodiff();
         let dim = self.training.dim();
-        let found = match self.checkpoint {
-            Some(path) => checkpoint::read(path, identity, dim, &device)?,
+        let found = match kept {
+            Some(Kept { path, identity }) => checkpoint::read(path, identity, dim, &device)?,
             None => None,
         };
         Ok(match found {
@@ -283,35 +292,25 @@ impl TrainingRun<'_> {
     }
 
     /// PyTorch's initial weights. In a standardised space the last layers start at the constant
-    /// standard normal, so that a run starts from the likelihood of that baseline; within one
-    /// modality the head for μ starts as the identity.
+    /// standard normal (or the Laplace density of its variance), so that a run starts from the
+    /// likelihood of that baseline; within one modality the head for μ starts as the identity.
     fn initial_network(&self, dim: usize, device: &Device) -> Network {
         let network = Network::random(dim, self.options.hidden_dim, self.options.seed, device);
         if self.options.space == SpaceKind::Unit {
             return network;
         }
-        // The standard normal has α = sqrt(2) and β = 2.
-        let Loss { link, smallest_beta, .. } = self.options.preset.loss();
-        let inverse_alpha = link.inverse(std::f32::consts::FRAC_1_SQRT_2);
+        let Loss { link, smallest_beta, .. } = self.options.loss();
+        // Variance 1: α = sqrt(2) with β = 2, and α = 1/sqrt(2) with β = 1.
+        let inverse_alpha = link.inverse(match self.options.family {
+            Family::GeneralizedGaussian | Family::Gaussian => std::f32::consts::FRAC_1_SQRT_2,
+            Family::Laplace => std::f32::consts::SQRT_2,
+        });
         let beta = link.inverse(2.0 - smallest_beta as f32);
         let network = network.with_constant_heads(0.0, inverse_alpha, beta);
         match self.input_modality == self.output_modality {
             true => network.with_identity_mu(IDENTITY_REACH),
             false => network,
         }
-    }
-
-    fn write_checkpoint(
-        &self,
-        identity: &Identity,
-        state: &State,
-        on_event: &mut impl FnMut(TrainingEvent) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, TrainingError> {
-        let Some(path) = self.checkpoint else { return Ok(ControlFlow::Continue(())) };
-        let (moments, _) = state.optimizer.moments()?;
-        let best = state.best.as_ref();
-        checkpoint::write(path, identity, &state.position, &state.network, best, &moments)?;
-        Ok(on_event(TrainingEvent::Checkpoint { path: path.to_owned() }))
     }
 
     /// One step of the optimiser; returns the loss of the batch before it.
@@ -353,9 +352,10 @@ impl TrainingRun<'_> {
         state: &mut State,
         spaces: &Spaces,
         batches: usize,
+        ln_scale: f64,
     ) -> Result<EpochRecord, TrainingError> {
         let network = state.network.valid();
-        let (nll, l1) = self.validate(&network, spaces)?;
+        let Validated { nll, l1, calibration } = self.validate(&network, spaces, ln_scale)?;
         let score = match self.options.preset {
             Preset::Paper => nll,
             Preset::Released => l1,
@@ -372,13 +372,17 @@ impl TrainingRun<'_> {
             state.best = Some(network);
         }
         let last_step = epoch * batches - 1;
+        let items = self.training.len().min(batches * self.options.batch_size);
+        let (coverage, pit) = calibration.shares().unzip();
         let record = EpochRecord {
             epoch,
-            training_loss: position.loss_sum / self.training.len() as f64,
+            training_loss: position.loss_sum / items as f64,
             validation_nll: nll,
             validation_l1: l1,
             learning_rate: self.options.learning_rate_at(last_step, self.options.epochs * batches),
             best,
+            coverage,
+            pit: pit.unwrap_or_default(),
         };
         position.history.push(record.clone());
         position.epoch = epoch;
@@ -387,17 +391,25 @@ impl TrainingRun<'_> {
         Ok(record)
     }
 
-    /// Held-out negative log likelihood (nats per raw dimension) and mean absolute error of μ.
-    fn validate(&self, network: &Network, spaces: &Spaces) -> Result<(f64, f64), TrainingError> {
+    /// Scores of the weights on the held-out items.
+    fn validate(
+        &self,
+        network: &Network,
+        spaces: &Spaces,
+        ln_scale: f64,
+    ) -> Result<Validated, TrainingError> {
         let data = self.validation;
         let exact = Loss {
             l1_weight: 0.0,
             nll_weight: 1.0,
             residual: Residual::Power,
             clamp: None,
-            ..self.options.preset.loss()
+            ..self.options.loss()
         };
         let (mut nll, mut l1) = (0.0, 0.0);
+        let every = data.len().div_ceil(CALIBRATION_ITEMS).max(1);
+        let mut calibration = Calibration::new(data.len().div_ceil(every) * data.dim());
+        let mut first = 0usize;
         for chunk in data.items.chunks(VALIDATION_ROWS) {
             let (mut inputs, mut targets) = (Vec::new(), Vec::new());
             for item in chunk {
@@ -406,13 +418,30 @@ impl TrainingRun<'_> {
             }
             let x = TensorData::new(inputs, [chunk.len(), data.dim()]);
             let x = Tensor::from_data(x, (self.device, DType::F32));
-            let value = exact.evaluate(&network.forward(x).read()?, &targets);
+            let heads = network.forward(x).read()?;
+            let value = exact.evaluate(&heads, &targets);
             nll += value.nll * chunk.len() as f64;
             l1 += value.l1 * chunk.len() as f64;
+            // Items 0, `every`, 2 `every`... of all chunks together.
+            let skipped = first.next_multiple_of(every) - first;
+            let rows = (skipped..chunk.len()).step_by(every);
+            let pick = |values: &[f32]| -> Vec<f32> {
+                rows.clone()
+                    .flat_map(|i| &values[i * data.dim()..][..data.dim()])
+                    .copied()
+                    .collect()
+            };
+            let picked = HeadValues {
+                mu: pick(&heads.mu),
+                inverse_alpha: pick(&heads.inverse_alpha),
+                beta: pick(&heads.beta),
+            };
+            calibration.add(&picked, &pick(&targets), &exact);
+            first += chunk.len();
         }
         let count = data.len() as f64;
-        let constant = std::f64::consts::LN_2 + self.ln_scale(spaces);
-        Ok((nll / count + constant, l1 / count))
+        let constant = std::f64::consts::LN_2 + ln_scale;
+        Ok(Validated { nll: nll / count + constant, l1: l1 / count, calibration })
     }
 
     fn adapter(
@@ -429,6 +458,7 @@ impl TrainingRun<'_> {
         let config = ProbVlmConfig {
             kind: PROBVLM.to_owned(),
             preset: options.preset,
+            family: options.family,
             input_modality: self.input_modality,
             output_modality: self.output_modality,
             input_dim: dim,
@@ -437,6 +467,7 @@ impl TrainingRun<'_> {
             dropout: options.dropout,
             input_space: spaces.input.config(),
             output_space: spaces.output.config(),
+            unit_rows: None,
             encoder: None,
             training: Some(TrainingSummary {
                 training_items: self.training.len(),
@@ -451,6 +482,33 @@ impl TrainingRun<'_> {
         };
         Ok(ProbVlm::from_parts(config, spaces.input, spaces.output, network))
     }
+}
+
+/// Where the state of a run is kept, and what marks it as this run's.
+struct Kept<'a> {
+    path: &'a Path,
+    identity: Identity,
+}
+
+/// Scores on the held-out items.
+struct Validated {
+    /// Negative log likelihood, nats per raw dimension.
+    nll: f64,
+    /// Mean absolute error of μ in the working space.
+    l1: f64,
+    calibration: Calibration,
+}
+
+fn write_checkpoint(
+    kept: Option<&Kept<'_>>,
+    state: &State,
+    on_event: &mut impl FnMut(TrainingEvent) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, TrainingError> {
+    let Some(Kept { path, identity }) = kept else { return Ok(ControlFlow::Continue(())) };
+    let (moments, _) = state.optimizer.moments()?;
+    let best = state.best.as_ref();
+    checkpoint::write(path, identity, &state.position, &state.network, best, &moments)?;
+    Ok(on_event(TrainingEvent::Checkpoint { path: path.to_path_buf() }))
 }
 
 struct State {
@@ -471,7 +529,7 @@ impl State {
 }
 
 /// The order of the items in an epoch, a function of the seed and the epoch alone.
-fn order(items: usize, seed: u64, epoch: usize) -> Vec<usize> {
+pub(in crate::adapter) fn order(items: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..items).collect();
     order.shuffle(&mut generator(seed, Stream::TrainingOrder, epoch as u64));
     order

@@ -81,6 +81,18 @@ impl Core {
                 self.state.training = TrainingState { job: Some(id), ..Default::default() };
             }
             Action::Evaluate => self.evaluate(),
+            Action::Experiment(request) => {
+                self.state.experiment = Study::None;
+                self.state.experiment_step = None;
+                let work = Work::Experiment(request);
+                self.submit(work, JobKind::Experiment, None, "experiment", false);
+            }
+            Action::WriteReport(folder) => {
+                if let Some(report) = self.state.experiment.result().cloned() {
+                    let work = Work::WriteReport { report, folder };
+                    self.submit(work, JobKind::WriteReport, None, "report", false);
+                }
+            }
             Action::Export(request) => self.effects.push(Effect::AskSave(request)),
             Action::CopyText(text) => self.effects.push(Effect::CopyText(text)),
             Action::CopyImage(image) => self.effects.push(Effect::CopyImage(image)),
@@ -435,6 +447,10 @@ impl Core {
             self.apply(Action::EditSettings(Box::new(settings)));
             return;
         }
+        if what == BrowseFor::Report {
+            self.apply(Action::WriteReport(path));
+            return;
+        }
         if matches!(what, BrowseFor::Pairs | BrowseFor::TrainingOutput) {
             self.state.picked.push((what, path));
             return;
@@ -460,7 +476,8 @@ impl Core {
             BrowseFor::Gallery
             | BrowseFor::ModelsFolder
             | BrowseFor::Pairs
-            | BrowseFor::TrainingOutput => {
+            | BrowseFor::TrainingOutput
+            | BrowseFor::Report => {
                 form.gallery = Some(path);
                 "gallery"
             }

@@ -109,6 +109,14 @@ impl Core {
             JobEvent::Traversed(result) => self.state.traverse = Study::Done { entry, result },
             JobEvent::Crossed(result) => self.state.noise_grid = Study::Done { entry, result },
             JobEvent::Evaluated(result) => self.state.evaluation = Study::Done { entry, result },
+            JobEvent::ExperimentStep(what) => self.state.experiment_step = Some(what),
+            JobEvent::Experimented(result) => {
+                self.state.experiment = Study::Done { entry, result };
+            }
+            JobEvent::Reported(folder) => {
+                let what = folder.display().to_string();
+                self.say(Severity::Success, "The report is written", what);
+            }
             JobEvent::Training(event) => {
                 if let TrainingEvent::Batch { epoch, batch, batches_per_epoch, .. } = &event
                     && let Some(TrainingEvent::Started { epochs, .. }) =
@@ -256,6 +264,10 @@ impl Core {
                 JobKind::Traverse => self.state.traverse = Study::Failed(failure),
                 JobKind::NoiseGrid => self.state.noise_grid = Study::Failed(failure),
                 JobKind::Evaluate => self.state.evaluation = Study::Failed(failure),
+                JobKind::Experiment => self.state.experiment = Study::Failed(failure),
+                JobKind::WriteReport => {
+                    self.say(Severity::Error, "The report cannot be written", failure.what);
+                }
                 JobKind::Train => self.state.training.failure = Some(failure),
             }
         }

@@ -5,15 +5,17 @@
 
 use std::path::{Path, PathBuf};
 
-use egui::{DragValue, RichText, ScrollArea, TextEdit, Ui, WidgetInfo};
+use egui::{DragValue, RichText, ScrollArea, Stroke, TextEdit, Ui, WidgetInfo};
 use egui_plot::{
     HLine, HoverPosition, Legend, Line, LineStyle, MarkerShape, Plot, PlotPoint, PlotPoints, Points,
 };
 
 use super::Cx;
 use crate::adapter::probvlm::Preset;
+use crate::adapter::training::calibration::COVERAGES;
 use crate::adapter::training::{Baselines, EpochRecord, TrainingEvent, TrainingOptions};
 use crate::app::action::{Action, BrowseFor};
+use crate::app::chart::{AxisSpec, Chart};
 use crate::app::icons;
 use crate::app::state::form::FormModality;
 use crate::app::state::jobs::JobKind;
@@ -235,8 +237,36 @@ impl TrainPane {
             ui.add_space(8.0);
             heading(ui, cx, "Held-out negative log-likelihood (lower is better)");
             held_out_plot(ui, cx, &training.epochs, baselines);
+            coverage_plot(ui, cx, &training.epochs);
         }
     }
+}
+
+/// How often held-out targets are in the central 50, 80 and 95 % of their densities, by epoch.
+fn coverage_plot(ui: &mut Ui, cx: &Cx<'_>, epochs: &[EpochRecord]) {
+    let known: Vec<(f64, [f64; 3])> =
+        epochs.iter().filter_map(|e| Some((e.epoch as f64, e.coverage?))).collect();
+    let (Some((first, _)), Some((last, newest))) = (known.first(), known.last()) else { return };
+    ui.add_space(8.0);
+    heading(ui, cx, "Held-out targets inside the central intervals");
+    let x = AxisSpec::between("epoch", *first, last.max(first + 1.0)).whole();
+    let y = AxisSpec::between("share of targets, per dimension", 0.0, 1.0);
+    let chart = Chart::new(ui, cx.theme, "Coverage of central intervals by epoch", 160.0, &x, &y);
+    for (i, nominal) in COVERAGES.into_iter().enumerate() {
+        let ideal = [chart.at(*first, nominal), chart.at(last.max(first + 1.0), nominal)];
+        chart.painter.line_segment(ideal, Stroke::new(1.0, cx.theme.muted));
+        let points: Vec<_> = known.iter().map(|(x, c)| chart.at(*x, c[i])).collect();
+        for point in &points {
+            chart.painter.circle_filled(*point, 2.5, cx.theme.aleatoric);
+        }
+        chart.painter.line(points, Stroke::new(1.5, cx.theme.aleatoric));
+    }
+    let [half, most, nearly_all] = newest.map(|share| 100.0 * share);
+    let text = format!(
+        "Now {half:.0} % in the central 50 %, {most:.0} % in the central 80 %, {nearly_all:.0} % in \
+         the central 95 %. Grey: what right densities give; below it they are too narrow."
+    );
+    ui.add(egui::Label::new(RichText::new(text).small().color(cx.theme.muted)).wrap());
 }
 
 impl Form {
@@ -662,6 +692,7 @@ mod tests {
                 validation_l1: 0.0,
                 learning_rate: 1e-4,
                 best: true,
+                ..EpochRecord::default()
             }],
             ..TrainingState::default()
         }

@@ -18,6 +18,8 @@ pub enum JobKind {
     NoiseGrid,
     Train,
     Evaluate,
+    Experiment,
+    WriteReport,
 }
 
 impl JobKind {
@@ -32,6 +34,8 @@ impl JobKind {
             JobKind::NoiseGrid => "Decoding embeddings x noises",
             JobKind::Train => "Training",
             JobKind::Evaluate => "Evaluating on the gallery",
+            JobKind::Experiment => "Comparing methods",
+            JobKind::WriteReport => "Writing the report",
         }
     }
 }

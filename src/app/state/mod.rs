@@ -18,6 +18,7 @@ use selection::{Item, Selection};
 use settings::Settings;
 
 use crate::app::action::BrowseFor;
+use crate::experiment::Report;
 use crate::session::Assets;
 use crate::session::engine::JobFailure;
 use crate::session::projection::GalleryMap;
@@ -46,6 +47,10 @@ pub struct State {
     pub noise_grid: Study<NoiseGrid>,
     pub ladder: Study<Ladder>,
     pub evaluation: Study<Evaluation>,
+    /// The last experiment; while one runs, its report so far.
+    pub experiment: Study<Report>,
+    /// What the running experiment does now, in words.
+    pub experiment_step: Option<String>,
     pub training: TrainingState,
     /// Folders chosen by a dialog for a pane's own form, oldest first.
     pub picked: Vec<(BrowseFor, PathBuf)>,
@@ -112,6 +117,8 @@ impl State {
             noise_grid: Study::None,
             ladder: Study::None,
             evaluation: Study::None,
+            experiment: Study::None,
+            experiment_step: None,
             training: TrainingState::default(),
             picked: Vec::new(),
             enlarged: None,

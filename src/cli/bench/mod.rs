@@ -1,5 +1,6 @@
 //! `haze bench`: times of every stage, for comparison with `benches/peer/peer.py`.
 
+mod training;
 mod ui;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use crate::decoder::{DecodeOptions, UnClipPipeline};
 use crate::encoder::{ClipEncoder, Embedding, Modality};
 use crate::files::{FileError, write_atomic};
 use crate::gallery::{Dataset, EmbeddingRows, ExactSearch};
-use crate::query::{AlphaPolicy, read_image};
+use crate::query::{AlphaPolicy, read_located_image};
 use crate::random::{Stream, standard_normal};
 use crate::session::SessionError;
 use crate::session::request::DEMO_BUNDLE;
@@ -66,6 +67,8 @@ pub struct Bench {
 enum Part {
     /// Frame times of the window under a scripted user; needs a display
     Ui(ui::Ui),
+    /// Steps per second and memory of training, on random embeddings
+    Training(training::Training),
 }
 
 /// Wall-clock times of one stage in milliseconds.
@@ -201,8 +204,10 @@ impl StageTimes {
 
 impl Bench {
     pub fn run(&self, context: &Context) -> anyhow::Result<Exit> {
-        if let Some(Part::Ui(ui)) = &self.part {
-            return ui.run(context);
+        match &self.part {
+            Some(Part::Ui(ui)) => return ui.run(context),
+            Some(Part::Training(training)) => return training.run(context),
+            None => {}
         }
         if let Some(unknown) = self.stage.iter().find(|name| !STAGES.contains(&name.as_str())) {
             return Err(usage(format!("unknown stage {unknown:?}; one of {}", STAGES.join(", "))));
@@ -277,7 +282,7 @@ fn measure_all(
     let embed_images = |count: usize| -> Result<Vec<Embedding>, SessionError> {
         let items = dataset.items.iter().cycle().take(count);
         let images = items
-            .map(|item| Ok(read_image(&item.image)?.to_rgb(AlphaPolicy::default())))
+            .map(|item| Ok(read_located_image(&item.image)?.to_rgb(AlphaPolicy::default())))
             .collect::<Result<Vec<_>, SessionError>>()?;
         Ok(encoder.embed_images(&images)?)
     };

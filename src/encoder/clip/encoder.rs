@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -61,19 +63,11 @@ impl ClipEncoder {
     /// # Errors
     /// When a text cannot be tokenized, the device fails, or an embedding is not finite.
     pub fn embed_texts(&self, texts: &[&str]) -> Result<Vec<Embedding>, EncoderError> {
-        // Texts of about one length waste little on padding, and captions often repeat.
-        let mut unique = texts.to_vec();
-        unique.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-        unique.dedup();
-        let embeddings = self.in_batches(&unique, |_, texts| {
+        self.once_per_text(texts, |texts| {
             let tokens = self.tokenizer.encode(texts)?;
             let values = read(self.model.text.embed(&tokens)?, texts.len())?;
-            self.split(values, Modality::Text, |i| {
-                format!("the text {:?}", texts[i].chars().take(QUOTE).collect::<String>())
-            })
-        })?;
-        let by_text: HashMap<&str, &Embedding> = unique.into_iter().zip(&embeddings).collect();
-        Ok(texts.iter().map(|text| by_text[text].clone()).collect())
+            self.split(values, Modality::Text, |i| quoted(texts[i]))
+        })
     }
 
     /// Embeds images, in order; raw, not normalised.
@@ -88,14 +82,86 @@ impl ClipEncoder {
         })
     }
 
+    /// As [`Self::embed_texts`], with the features that the embeddings are projected from.
+    ///
+    /// # Errors
+    /// As [`Self::embed_texts`].
+    pub fn pool_texts(&self, texts: &[&str]) -> Result<Vec<Pooled>, EncoderError> {
+        self.once_per_text(texts, |texts| {
+            let features = self.model.text.pool(&self.tokenizer.encode(texts)?)?;
+            let values = read(self.model.text.project(features.clone())?, texts.len())?;
+            let embeddings = self.split(values, Modality::Text, |i| quoted(texts[i]))?;
+            with_features(features, embeddings)
+        })
+    }
+
+    /// As [`Self::embed_images`], with the features that the embeddings are projected from.
+    ///
+    /// # Errors
+    /// As [`Self::embed_images`].
+    pub fn pool_images(&self, images: &[RgbImage]) -> Result<Vec<Pooled>, EncoderError> {
+        self.in_batches(images, |first, images| {
+            let features =
+                self.model.vision.pool(self.preprocessor.batch(images, &self.device)?)?;
+            let values = read(self.model.vision.project(features.clone()), images.len())?;
+            let name = |i| format!("image {}", first + i);
+            with_features(features, self.split(values, Modality::Image, name)?)
+        })
+    }
+
+    /// The features that raw embeddings `[N, D]` were projected from, `[N, P]`, by least squares:
+    /// for embeddings whose images or texts are gone. `None` where the projection loses dimensions
+    /// (P > D, such as 768 to 512 of ViT-B/32's images), so that no embedding says what it was.
+    ///
+    /// Rounding of the embeddings grows by up to the condition number of the projection.
+    ///
+    /// # Errors
+    /// When the device fails or the projection is missing.
+    pub fn unproject(
+        &self,
+        modality: Modality,
+        embeddings: &[f32],
+    ) -> Result<Option<Vec<f32>>, EncoderError> {
+        let weights = match modality {
+            Modality::Text => self.model.text.projection().ok_or(EncoderError::NoTextProjection)?,
+            Modality::Image => self.model.vision.projection(),
+        };
+        let [width, dim] = weights.dims();
+        if width > dim {
+            return Ok(None);
+        }
+        let weights = read(weights, 1)?;
+        let weights = Mat::from_fn(width, dim, |p, d| f64::from(weights[p * dim + d]));
+        let Ok(gram) = (&weights * weights.transpose()).llt(Side::Lower) else { return Ok(None) };
+        let count = embeddings.len() / dim;
+        let rows = Mat::from_fn(dim, count, |d, i| f64::from(embeddings[i * dim + d]));
+        let features = gram.solve(&weights * rows);
+        Ok(Some((0..count * width).map(|at| features[(at % width, at / width)] as f32).collect()))
+    }
+
+    /// Embeds every distinct text once, texts of about one length together, which wastes little
+    /// on padding; captions often repeat.
+    fn once_per_text<R: Clone + Send>(
+        &self,
+        texts: &[&str],
+        embed: impl Fn(&[&str]) -> Result<Vec<R>, EncoderError> + Send + Sync,
+    ) -> Result<Vec<R>, EncoderError> {
+        let mut unique = texts.to_vec();
+        unique.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        unique.dedup();
+        let results = self.in_batches(&unique, |_, texts| embed(texts))?;
+        let by_text: HashMap<&str, &R> = unique.into_iter().zip(&results).collect();
+        Ok(texts.iter().map(|text| by_text[text].clone()).collect())
+    }
+
     /// Runs batches one after the other on a GPU, and side by side on the CPU, where single
     /// operations do not keep all cores busy. `embed` is told the index of its first input.
-    fn in_batches<T: Sync>(
+    fn in_batches<T: Sync, R: Send>(
         &self,
         inputs: &[T],
-        embed: impl Fn(usize, &[T]) -> Result<Vec<Embedding>, EncoderError> + Send + Sync,
-    ) -> Result<Vec<Embedding>, EncoderError> {
-        let batches: Vec<Vec<Embedding>> = match inputs.len() {
+        embed: impl Fn(usize, &[T]) -> Result<Vec<R>, EncoderError> + Send + Sync,
+    ) -> Result<Vec<R>, EncoderError> {
+        let batches: Vec<Vec<R>> = match inputs.len() {
             0 => return Ok(Vec::new()),
             1..=CPU_BATCH => return embed(0, inputs),
             _ if self.device == Device::flex() => {
@@ -132,6 +198,14 @@ impl ClipEncoder {
         self.model.text.config().projection_dim
     }
 
+    /// Width P of the features before the projection.
+    pub fn pooled_dim(&self, modality: Modality) -> usize {
+        match modality {
+            Modality::Text => self.model.text.config().transformer.hidden_size,
+            Modality::Image => self.model.vision.config().transformer.hidden_size,
+        }
+    }
+
     /// Factor that turns cosines into logits: exp of the learnt `logit_scale`.
     pub fn logit_scale(&self) -> f32 {
         self.model.logit_scale
@@ -149,6 +223,33 @@ impl ClipEncoder {
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_length()
     }
+}
+
+/// One input just before and just after the projection into the shared space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pooled {
+    /// `[P]`: the pooled token after the final norm; P is [`ClipEncoder::pooled_dim`].
+    pub features: Vec<f32>,
+    /// The projected features, as [`ClipEncoder::embed_texts`] and [`ClipEncoder::embed_images`]
+    /// give them.
+    pub embedding: Embedding,
+}
+
+/// Splits features `[B, P]` and joins them with their embeddings. Features of finite embeddings are
+/// finite.
+fn with_features(
+    features: Tensor<2>,
+    embeddings: Vec<Embedding>,
+) -> Result<Vec<Pooled>, EncoderError> {
+    let width = features.dims()[1];
+    let values = read(features, embeddings.len())?;
+    let rows = values.chunks_exact(width).zip(embeddings);
+    Ok(rows.map(|(row, embedding)| Pooled { features: row.to_vec(), embedding }).collect())
+}
+
+/// How an error message names a text.
+fn quoted(text: &str) -> String {
+    format!("the text {:?}", text.chars().take(QUOTE).collect::<String>())
 }
 
 fn check_model_type(folder: &Path) -> Result<(), EncoderError> {
@@ -273,6 +374,47 @@ mod tests {
             assert!(close(&alone[0], &together[i]), "image {i}");
         }
         assert!(encoder.embed_texts(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn pooled_features_are_what_the_embeddings_are_projected_from() {
+        let encoder = encoder();
+        let texts = ["a red cat", "two dogs", "a red cat", "a very long caption of a green tree"];
+        let images: Vec<RgbImage> = (0..20)
+            .map(|i| RgbImage::from_fn(64, 70 + i, |x, y| image::Rgb([y as u8, (x * i) as u8, 9])))
+            .collect();
+        for (pooled, embeddings, modality) in [
+            (encoder.pool_texts(&texts), encoder.embed_texts(&texts), Modality::Text),
+            (encoder.pool_images(&images), encoder.embed_images(&images), Modality::Image),
+        ] {
+            let (pooled, embeddings) = (pooled.unwrap(), embeddings.unwrap());
+            assert_eq!(pooled.len(), embeddings.len());
+            // The demo's projections keep all dimensions, so the features can be found again.
+            let values: Vec<f32> = embeddings.iter().flat_map(|e| e.values.clone()).collect();
+            let found = encoder.unproject(modality, &values).unwrap().unwrap();
+            let features = pooled.iter().flat_map(|p| &p.features);
+            assert_eq!(found.len(), embeddings.len() * encoder.pooled_dim(modality));
+            assert!(found.iter().zip(features).all(|(a, b)| (a - b).abs() < 1e-2), "{modality}");
+            for (pooled, embedding) in pooled.iter().zip(&embeddings) {
+                assert_eq!(&pooled.embedding, embedding);
+                assert_eq!(pooled.features.len(), encoder.pooled_dim(modality));
+                assert_ne!(pooled.features, embedding.values);
+                // The weights as the file has them, [D, P].
+                let name = match modality {
+                    Modality::Text => "text_projection.weight",
+                    Modality::Image => "visual_projection.weight",
+                };
+                let weights = super::super::weights::open(&demo().join("clip")).unwrap();
+                let device = ComputeDevice::cpu().device;
+                let weight = read(weights.tensor::<2>(name, &device).unwrap(), 1).unwrap();
+                let rows = weight.chunks_exact(pooled.features.len());
+                for (row, &value) in rows.zip(&embedding.values) {
+                    let product = row.iter().zip(&pooled.features);
+                    let sum: f64 = product.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                    assert!((sum - f64::from(value)).abs() < 1e-4, "{sum} {value}");
+                }
+            }
+        }
     }
 
     #[test]

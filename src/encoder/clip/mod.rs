@@ -16,7 +16,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use config::{ClipTextConfig, ClipVisionConfig, TransformerConfig};
-pub use encoder::ClipEncoder;
+pub use encoder::{ClipEncoder, Pooled};
 pub use model::ClipModel;
 pub use text::{ClipTextModel, ClipTextOutput};
 pub use vision::{ClipVisionModel, ClipVisionOutput};

@@ -141,11 +141,32 @@ impl ClipTextModel {
     /// # Errors
     /// As [`Self::forward`], and when the model has no projection.
     pub fn embed(&self, tokens: &TokenIds) -> Result<Tensor<2>, EncoderError> {
-        let projection = self.text_projection.as_ref().ok_or(EncoderError::NoTextProjection)?;
+        self.project(self.pool(tokens)?)
+    }
+
+    /// The pooled tokens after the final norm, `[B, D]`: what [`Self::project`] takes.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn pool(&self, tokens: &TokenIds) -> Result<Tensor<2>, EncoderError> {
         let positions = self.pooled_positions(tokens);
         let length = positions.iter().max().map_or(1, |last| last + 1);
         let pooled = self.transformer.forward_to(self.embeddings(tokens, length)?, &positions);
-        Ok(projection.forward(self.final_layer_norm.forward(pooled)))
+        Ok(self.final_layer_norm.forward(pooled))
+    }
+
+    /// Projects pooled features `[B, D]` into the shared space, `[B, projection_dim]`.
+    ///
+    /// # Errors
+    /// When the model has no projection.
+    pub fn project(&self, pooled: Tensor<2>) -> Result<Tensor<2>, EncoderError> {
+        let projection = self.text_projection.as_ref().ok_or(EncoderError::NoTextProjection)?;
+        Ok(projection.forward(pooled))
+    }
+
+    /// The weights of [`Self::project`], `[D, projection_dim]`; `None` when there are none.
+    pub fn projection(&self) -> Option<Tensor<2>> {
+        self.text_projection.as_ref().map(|projection| projection.weight.val())
     }
 
     /// Applies the final norm to a hidden state `[B, L, D]`. "Clip skip" k conditions on

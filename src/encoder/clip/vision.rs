@@ -131,10 +131,28 @@ impl ClipVisionModel {
     /// # Errors
     /// As [`Self::forward`].
     pub fn embed(&self, pixel_values: Tensor<4>) -> Result<Tensor<2>, EncoderError> {
+        Ok(self.project(self.pool(pixel_values)?))
+    }
+
+    /// The class tokens after the final norm, `[B, D]`: what [`Self::project`] takes.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn pool(&self, pixel_values: Tensor<4>) -> Result<Tensor<2>, EncoderError> {
         let embeddings = self.embeddings(pixel_values)?;
         let class_tokens = vec![0; embeddings.batch];
         let pooled = self.transformer.forward_to(embeddings, &class_tokens);
-        Ok(self.visual_projection.forward(self.post_layer_norm.forward(pooled)))
+        Ok(self.post_layer_norm.forward(pooled))
+    }
+
+    /// Projects pooled features `[B, D]` into the shared space, `[B, projection_dim]`.
+    pub fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
+        self.visual_projection.forward(pooled)
+    }
+
+    /// The weights of [`Self::project`], `[D, projection_dim]`.
+    pub fn projection(&self) -> Tensor<2> {
+        self.visual_projection.weight.val()
     }
 
     fn embeddings(&self, pixel_values: Tensor<4>) -> Result<Stream, EncoderError> {

@@ -8,14 +8,17 @@ pub(crate) mod axis;
 mod caption;
 mod comparison;
 mod contact;
+mod degradation;
 mod density;
 mod drawing;
 mod evaluation;
 mod intervals;
 mod ladder;
 mod map;
+mod overlap;
 mod page;
 mod render;
+mod report;
 mod retrieval;
 mod samples;
 mod table;
@@ -25,16 +28,20 @@ mod uncertainty;
 use std::io;
 use std::path::Path;
 
+pub use report::ReportPart;
 pub use table::{Table, TableFormat};
 pub use training::Training;
 
 use drawing::Drawing;
 
+use crate::experiment::overlap::LikelihoodOverlap;
+use crate::experiment::report::{Report, TestReport};
 use crate::files::{FileError, write_atomic};
 use crate::session::engine::Evaluation;
 use crate::session::projection::GalleryMap;
 use crate::session::recipe::Recipe;
 use crate::session::result::{QueryResult, Retrieved};
+use crate::session::studies::degradation::DegradationLadder;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
 use crate::session::studies::traverse::Traverse;
@@ -86,6 +93,19 @@ pub enum Figure<'a> {
         evaluation: &'a Evaluation,
         recipe: Option<&'a Recipe>,
     },
+    /// Uncertainty over a whole data set as something is taken away.
+    Degradation {
+        ladder: &'a DegradationLadder,
+        recipe: Option<&'a Recipe>,
+    },
+    /// Two sets under one item's density.
+    Overlap(&'a LikelihoodOverlap),
+    /// A part of an experiment's report.
+    Report {
+        report: &'a Report,
+        test: &'a TestReport,
+        part: ReportPart,
+    },
     Training(Training<'a>),
 }
 
@@ -102,6 +122,9 @@ impl<'a> Figure<'a> {
             Figure::Traverse { traverse, recipe } => contact::draw_traverse(traverse, recipe),
             Figure::NoiseGrid { grid, recipe } => contact::draw_noise_grid(grid, recipe),
             Figure::Evaluation { evaluation, recipe } => evaluation::draw(evaluation, recipe),
+            Figure::Degradation { ladder, recipe } => degradation::draw(ladder, recipe),
+            Figure::Overlap(found) => overlap::draw(found),
+            Figure::Report { report, test, part } => report::draw(report, test, part),
             Figure::Training(training) => training::draw(training),
         }
     }
@@ -119,6 +142,9 @@ impl<'a> Figure<'a> {
             Figure::Traverse { traverse, .. } => contact::traverse_table(traverse),
             Figure::NoiseGrid { grid, .. } => contact::noise_grid_table(grid),
             Figure::Evaluation { evaluation, .. } => evaluation::table(evaluation),
+            Figure::Degradation { ladder, .. } => degradation::table(ladder),
+            Figure::Overlap(found) => overlap::table(found),
+            Figure::Report { test, .. } => report::table(test),
             Figure::Training(training) => training::table(training),
         }
     }
@@ -135,8 +161,9 @@ impl<'a> Figure<'a> {
             Figure::Ladder { recipe, .. }
             | Figure::Traverse { recipe, .. }
             | Figure::NoiseGrid { recipe, .. }
-            | Figure::Evaluation { recipe, .. } => recipe,
-            Figure::Training(_) => None,
+            | Figure::Evaluation { recipe, .. }
+            | Figure::Degradation { recipe, .. } => recipe,
+            Figure::Overlap(_) | Figure::Report { .. } | Figure::Training(_) => None,
         }
     }
 

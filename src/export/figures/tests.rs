@@ -172,6 +172,7 @@ fn for_every_figure(mut check: impl FnMut(&'static str, Figure<'_>)) {
         validation_l1: 0.1,
         learning_rate: 1e-4,
         best: epoch < 9,
+        ..EpochRecord::default()
     };
     let epochs: Vec<EpochRecord> = (1..=10).map(epoch).collect();
     let losses: Vec<[f64; 2]> = (1..5000).map(|i| [f64::from(i) / 500.0, 1.0]).collect();

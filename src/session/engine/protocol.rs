@@ -6,7 +6,9 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use crate::adapter::training::TrainingEvent;
+use crate::experiment::Report;
 use crate::session::event::Stage;
+use crate::session::experiments::ExperimentRequest;
 use crate::session::projection::GalleryMap;
 use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::result::{QueryResult, Tile};
@@ -58,6 +60,10 @@ pub enum Work {
     Train(Box<TrainingJob>),
     /// Recall and uncertainty over a gallery's own captions, with the models of a recipe. Long.
     Evaluate(Box<Recipe>),
+    /// Trains and scores methods on embedded pairs. Long.
+    Experiment(Box<ExperimentRequest>),
+    /// Writes an experiment's report into a folder. Long.
+    WriteReport { report: Arc<Report>, folder: PathBuf },
 }
 
 impl Work {
@@ -157,6 +163,12 @@ pub enum JobEvent {
     /// An adapter was written to that folder.
     Trained(PathBuf),
     Evaluated(Arc<Evaluation>),
+    /// What an experiment does now, in words.
+    ExperimentStep(String),
+    /// The report so far, or at the end.
+    Experimented(Arc<Report>),
+    /// A report was written to that folder.
+    Reported(PathBuf),
     Ended(Outcome),
 }
 

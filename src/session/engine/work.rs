@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::lanes::{Runner, Running};
 use super::protocol::{DecodeRequest, JobEvent, JobFailure, Outcome, Work};
+use crate::adapter::training::TrainingEvent;
 use crate::decoder::{DecodeError, DecodeProgress};
+use crate::export::report::write_report;
 use crate::model::device::{ComputeDevice, DeviceChoice};
 use crate::session::event::Event;
+use crate::session::experiments::{self, ExperimentEvent, ExperimentRequest};
 use crate::session::training::{self, TrainingJob, TrainingProgress};
 use crate::session::{Assets, Session, SessionError, studies};
 
@@ -117,6 +120,12 @@ impl Worker {
             Work::Evaluate(recipe) => {
                 let evaluation = studies::evaluation::evaluate(session, &recipe, &mut forward)?;
                 job.say(JobEvent::Evaluated(Arc::new(evaluation)));
+                Ok(())
+            }
+            Work::Experiment(request) => experiment(session, &request, job),
+            Work::WriteReport { report, folder } => {
+                write_report(&report, &folder)?;
+                job.say(JobEvent::Reported(folder));
                 Ok(())
             }
         }
@@ -241,6 +250,37 @@ fn train(
         job.step()
     })?;
     job.say(JobEvent::Trained(request.out.clone()));
+    Ok(())
+}
+
+fn experiment(
+    session: &Session,
+    request: &ExperimentRequest,
+    job: &Running<'_>,
+) -> Result<(), SessionError> {
+    let report = experiments::run(session, request, &mut |event| {
+        match event {
+            ExperimentEvent::Step { done, total, what } => {
+                job.say(JobEvent::Progress { done, total });
+                job.say(JobEvent::ExperimentStep(what));
+            }
+            ExperimentEvent::Training { method, seed, side, event } => {
+                if let TrainingEvent::Epoch { record, epochs, .. } = event {
+                    job.say(JobEvent::ExperimentStep(format!(
+                        "{}, seed {seed}, {side}: epoch {} of {epochs}, held-out score {:.4}",
+                        method.label(),
+                        record.epoch,
+                        record.validation_nll
+                    )));
+                }
+            }
+            ExperimentEvent::Partial(report) => {
+                job.say(JobEvent::Experimented(Arc::from(report)));
+            }
+        }
+        job.step()
+    })?;
+    job.say(JobEvent::Experimented(Arc::new(report)));
     Ok(())
 }
 

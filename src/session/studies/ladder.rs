@@ -5,6 +5,7 @@ use image::RgbImage;
 use rand::seq::SliceRandom;
 
 use crate::encoder::Embedding;
+use crate::evaluation::{Agreement, kendall_agreement};
 use crate::query::{AlphaPolicy, Query, read_image};
 use crate::random::{Stream, generator};
 use crate::session::engine::{LadderRequest, LadderSteps};
@@ -15,10 +16,6 @@ use crate::session::{Job, OnEvent, Route, Session, SessionError, embed_query, gu
 
 /// Squares along one side of a masked image.
 const MASK_CELLS: u32 = 16;
-/// Permutations where there are too many steps to try all.
-const PERMUTATIONS: u64 = 9_999;
-/// Steps up to which all permutations are tried.
-const EXACT_STEPS: usize = 8;
 /// Most steps of one ladder.
 pub const MAX_STEPS: usize = 64;
 
@@ -138,7 +135,8 @@ pub fn climb(
             }
         }
         let values: Vec<f64> = steps.iter().map(|step| step.aleatoric).collect();
-        let (tau, p_value) = (kendall_tau_b(&values), permutation_p_value(&values));
+        let numbers: Vec<f64> = (0..steps.len()).map(|step| step as f64).collect();
+        let Agreement { tau, p_value } = kendall_agreement(&numbers, &values)?;
         Ok(Ladder { steps, dimensions, tau, p_value })
     })
 }
@@ -170,7 +168,7 @@ fn queries(steps: &LadderSteps) -> Result<Vec<Asked>, SessionError> {
 
 /// Hides a share of an image, 0 to 1, behind grey squares. A larger share hides all that a smaller
 /// one does.
-fn mask(image: &RgbImage, share: f64) -> RgbImage {
+pub(super) fn mask(image: &RgbImage, share: f64) -> RgbImage {
     let mut order: Vec<u32> = (0..MASK_CELLS * MASK_CELLS).collect();
     order.shuffle(&mut generator(0, Stream::Resampling, 0));
     let hidden = (share.clamp(0.0, 1.0) * order.len() as f64).round() as usize;
@@ -185,74 +183,9 @@ fn mask(image: &RgbImage, share: f64) -> RgbImage {
     })
 }
 
-/// Kendall's tau-b between position and value: 0 where all values are equal.
-fn kendall_tau_b(values: &[f64]) -> f64 {
-    let (mut balance, mut untied, mut pairs) = (0.0, 0.0, 0.0);
-    for (i, a) in values.iter().enumerate() {
-        for b in &values[i + 1..] {
-            pairs += 1.0;
-            if a != b {
-                untied += 1.0;
-                balance += if b > a { 1.0 } else { -1.0 };
-            }
-        }
-    }
-    if untied == 0.0 { 0.0 } else { balance / f64::sqrt(untied * pairs) }
-}
-
-/// Share of orders of the values whose tau is at least as far from 0 as the one found.
-fn permutation_p_value(values: &[f64]) -> f64 {
-    let found = kendall_tau_b(values).abs() - 1e-12;
-    let extreme = |values: &[f64]| kendall_tau_b(values).abs() >= found;
-    if values.len() <= EXACT_STEPS {
-        let (mut hits, mut total) = (0u64, 0u64);
-        let mut values = values.to_vec();
-        for_each_order(&mut values, 0, &mut |order| {
-            total += 1;
-            hits += u64::from(extreme(order));
-        });
-        return hits as f64 / total as f64;
-    }
-    let hits = (0..PERMUTATIONS)
-        .filter(|&i| {
-            let mut order = values.to_vec();
-            order.shuffle(&mut generator(1, Stream::Resampling, i));
-            extreme(&order)
-        })
-        .count();
-    (hits + 1) as f64 / (PERMUTATIONS + 1) as f64
-}
-
-fn for_each_order(values: &mut [f64], from: usize, visit: &mut impl FnMut(&[f64])) {
-    if from + 1 >= values.len() {
-        visit(values);
-        return;
-    }
-    for i in from..values.len() {
-        values.swap(from, i);
-        for_each_order(values, from + 1, visit);
-        values.swap(from, i);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tau_is_minus_one_where_every_step_is_less_uncertain() {
-        assert_eq!(kendall_tau_b(&[4.0, 3.0, 2.0, 1.0]), -1.0);
-        assert_eq!(kendall_tau_b(&[1.0, 1.0]), 0.0);
-        // One of three pairs is the other way round.
-        assert!((kendall_tau_b(&[1.0, 3.0, 2.0]) - 1.0 / 3.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn the_exact_p_value_counts_the_orders_that_are_as_extreme() {
-        // Of 24 orders of four values, two have tau = 1 or -1.
-        assert!((permutation_p_value(&[1.0, 2.0, 3.0, 4.0]) - 2.0 / 24.0).abs() < 1e-12);
-        assert_eq!(permutation_p_value(&[1.0, 2.0]), 1.0);
-    }
 
     #[test]
     fn masks_are_nested_and_hide_their_share() {

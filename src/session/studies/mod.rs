@@ -1,6 +1,7 @@
 //! Questions beyond a single query: what a dimension means, what the decoder's noise adds, how
 //! uncertainty changes with specificity, how good a gallery's own captions retrieve.
 
+pub mod degradation;
 pub mod evaluation;
 pub mod ladder;
 pub mod noise_grid;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use egui::{RichText, Ui};
 
-use crate::adapter::AdapterKind;
 use crate::app::action::{Action, BrowseFor};
 use crate::app::icons;
 use crate::app::panes::Cx;
@@ -100,12 +99,15 @@ fn bridge_name(bridge: Option<Bridge>) -> &'static str {
 fn adapters(bundle: &Path, assets: &Assets) -> Vec<Choice> {
     // A bundle without adapters has nothing to choose from; running a query says so.
     let found = list_adapters(bundle, assets).unwrap_or_default();
-    let probabilistic = found.into_iter().filter(|(_, header)| header.kind == AdapterKind::ProbVlm);
-    probabilistic
-        .map(|(path, header)| Choice {
-            name: name_of(&path),
-            what: format!("ProbVLM, {} to {}", header.input_modality, header.output_modality),
-            path,
+    found
+        .into_iter()
+        .filter_map(|(path, header)| {
+            let kind = header.kind.probabilistic()?;
+            Some(Choice {
+                name: name_of(&path),
+                what: format!("{kind}, {} to {}", header.input_modality, header.output_modality),
+                path,
+            })
         })
         .collect()
 }

@@ -1,0 +1,208 @@
+//! Opening the candidates of a model selection.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use super::embedding::EmbeddingProgress;
+use super::error::SessionError;
+use super::experiments::PairSource;
+use super::pairs::{Opening, open_pairs};
+use super::{Session, guarded};
+use crate::adapter::{Adapter, Predictor};
+use crate::encoder::Modality;
+use crate::experiment::cache::Kind;
+use crate::experiment::retrieval::{DEFAULT_LOGIT_SCALE, unit_rows};
+use crate::experiment::selection::{Candidate, SelectionReport, select};
+use crate::experiment::{EmbeddedPairs, PairStore};
+use crate::gallery::{EmbeddingRows, EmbeddingStore};
+
+/// One candidate by its files.
+#[derive(Debug, Clone)]
+pub struct CandidateFiles {
+    pub name: String,
+    /// Embeddings of the target items by this candidate's encoder: pairs, or an index of images
+    /// without captions.
+    pub target: PairSource,
+    /// Folder of an adapter that takes embeddings of the target's modality.
+    pub adapter: Option<PathBuf>,
+    /// Pairs that the candidate was trained on, for the distance to them.
+    pub reference: Option<PairSource>,
+    /// Hugging Face folder of the encoder, where captions are not embedded yet.
+    pub encoder: Option<PathBuf>,
+}
+
+/// A selection job.
+#[derive(Debug, Clone)]
+pub struct SelectionRequest {
+    pub candidates: Vec<CandidateFiles>,
+    /// Modality of the target items.
+    pub modality: Modality,
+    /// Whether adapters were trained on embeddings of unit length, as those of `haze evaluate`.
+    pub unit: bool,
+    /// Whether the pairing is looked at, for the truth beside the rankings.
+    pub labelled: bool,
+    pub passes: usize,
+    pub seed: u64,
+}
+
+/// A candidate with its files open.
+struct Opened {
+    target: Target,
+    adapter: Option<Adapter>,
+    reference: Option<EmbeddingRows>,
+}
+
+enum Target {
+    Pairs(EmbeddedPairs),
+    Images { values: Vec<f32>, dim: usize },
+}
+
+/// Ranks the candidates.
+///
+/// # Errors
+/// When a candidate cannot be opened, candidates do not correspond, or the job was cancelled.
+pub fn run(
+    session: &Session,
+    request: &SelectionRequest,
+    on_progress: &mut dyn FnMut(EmbeddingProgress) -> ControlFlow<()>,
+) -> Result<SelectionReport, SessionError> {
+    guarded(|| {
+        let mut opened = Vec::with_capacity(request.candidates.len());
+        for files in &request.candidates {
+            opened.push(open(session, files, request.modality, on_progress)?);
+        }
+        let candidates: Vec<Candidate<'_>> = request
+            .candidates
+            .iter()
+            .zip(&opened)
+            .map(|(files, opened)| opened.candidate(&files.name, request))
+            .collect();
+        let device = &session.device.device;
+        Ok(select(&candidates, request.modality, request.passes, request.seed, device)?)
+    })
+}
+
+impl Opened {
+    fn candidate(&self, name: &str, request: &SelectionRequest) -> Candidate<'_> {
+        let modality = request.modality;
+        let other = match modality {
+            Modality::Image => Modality::Text,
+            Modality::Text => Modality::Image,
+        };
+        let (items, others, dim, pairs) = match &self.target {
+            Target::Pairs(pairs) => (
+                pairs.matrix(modality),
+                Some(pairs.matrix(other)),
+                pairs.dim(),
+                request.labelled.then_some(pairs),
+            ),
+            Target::Images { values, dim } => (values.clone(), None, *dim, None),
+        };
+        let scale = match &self.target {
+            Target::Pairs(pairs) => pairs.store().logit_scale,
+            Target::Images { .. } => None,
+        };
+        Candidate {
+            name: name.to_owned(),
+            items: if request.unit { unit_rows(items, dim) } else { items },
+            others,
+            dim,
+            logit_scale: scale.unwrap_or(DEFAULT_LOGIT_SCALE),
+            adapter: self.adapter.as_ref().map(|adapter| &**adapter as &dyn Predictor),
+            reference: self.reference.as_ref(),
+            pairs,
+        }
+    }
+}
+
+fn open(
+    session: &Session,
+    files: &CandidateFiles,
+    modality: Modality,
+    on_progress: &mut dyn FnMut(EmbeddingProgress) -> ControlFlow<()>,
+) -> Result<Opened, SessionError> {
+    let Session { assets, device, .. } = session;
+    let opening = Opening { encoder: files.encoder.clone(), ..Opening::default() };
+    let mut pairs = |source: &PairSource| {
+        let mut notes = Vec::new();
+        let store = open_pairs(&source.path, &opening, assets, device, &mut notes, on_progress)?;
+        part(store, &source.splits)
+    };
+    let path = assets.resolve(&files.target.path, "target")?;
+    let bare = match (Kind::of(&path), modality) {
+        (Some(Kind::Captioned), Modality::Image) => without_captions(&path)?,
+        _ => None,
+    };
+    let target = match bare {
+        Some((values, dim)) if files.target.splits.is_empty() => Target::Images { values, dim },
+        _ => Target::Pairs(pairs(&files.target)?),
+    };
+    let reference = match &files.reference {
+        Some(source) => {
+            let known = pairs(source)?;
+            Some(EmbeddingRows::from_values(known.matrix(modality), known.dim())?)
+        }
+        None => None,
+    };
+    let dim = match &target {
+        Target::Pairs(pairs) => pairs.dim(),
+        Target::Images { dim, .. } => *dim,
+    };
+    let encoder = match &target {
+        Target::Pairs(pairs) => pairs.store().encoder.clone(),
+        Target::Images { .. } => None,
+    };
+    if let Some(reference) = &reference
+        && reference.dim() != dim
+    {
+        return Err(SessionError::Mismatch(format!(
+            "candidate {}: its reference has {} dimensions, its target items {dim}; both must come \
+             from one encoder",
+            files.name,
+            reference.dim()
+        )));
+    }
+    let adapter = match &files.adapter {
+        Some(folder) => Some(Adapter::load(&assets.resolve(folder, "adapter")?, &device.device)?),
+        None => None,
+    };
+    if let (Some(theirs), Some(ours)) =
+        (adapter.as_ref().and_then(|adapter| adapter.encoder()), encoder.as_deref())
+        && theirs != ours
+    {
+        return Err(SessionError::Mismatch(format!(
+            "candidate {}: its adapter belongs to the encoder {theirs:.12}, its target items were \
+             embedded by {ours:.12}; pair each adapter with embeddings by its own encoder",
+            files.name
+        )));
+    }
+    Ok(Opened { target, adapter, reference })
+}
+
+fn part(store: PairStore, splits: &[String]) -> Result<EmbeddedPairs, SessionError> {
+    let pairs = EmbeddedPairs::new(store)?;
+    match splits.is_empty() {
+        true => Ok(pairs),
+        false => {
+            let splits: Vec<&str> = splits.iter().map(String::as_str).collect();
+            Ok(pairs.with_splits(&splits)?)
+        }
+    }
+}
+
+/// The image rows of a store whose table has no captions at all.
+fn without_captions(path: &std::path::Path) -> Result<Option<(Vec<f32>, usize)>, SessionError> {
+    let store = EmbeddingStore::open(path)?;
+    let mut captions = 0;
+    store.for_each_metadata(|item| {
+        captions += item.captions.len();
+        Ok(())
+    })?;
+    if captions > 0 {
+        return Ok(None);
+    }
+    let (rows, dim) = (store.image_rows(), store.dim());
+    let mut values = vec![0f32; rows.len() * dim];
+    rows.read(0..rows.len(), dim, &mut values);
+    Ok(Some((values, dim)))
+}
