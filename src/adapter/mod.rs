@@ -19,6 +19,7 @@ pub mod bridge;
 mod error;
 mod gamma;
 mod header;
+mod initial_layer;
 pub mod loss;
 pub mod pairwise;
 pub mod probvlm;
@@ -106,6 +107,22 @@ pub trait Predictor: std::fmt::Debug + Send + Sync {
     /// When an embedding does not fit the adapter.
     fn own_scores(&self, _embeddings: &[Embedding]) -> Result<Option<Vec<f64>>, AdapterError> {
         Ok(None)
+    }
+}
+
+/// Checks that an embedding is what an adapter of this modality and dimension takes.
+fn check_input(embedding: &Embedding, modality: Modality, dim: usize) -> Result<(), AdapterError> {
+    if embedding.modality != modality {
+        return Err(AdapterError::Modality { found: embedding.modality, expected: modality });
+    }
+    if embedding.dim() != dim {
+        return Err(AdapterError::Dimension { found: embedding.dim(), expected: dim });
+    }
+    match embedding.values.iter().position(|v| !v.is_finite()) {
+        Some(dimension) => {
+            Err(AdapterError::NotFinite { dimension, found: embedding.values[dimension] })
+        }
+        None => Ok(()),
     }
 }
 

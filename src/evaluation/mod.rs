@@ -53,5 +53,5 @@ pub use likelihood::{
 pub use paired::{PairedStatistic, paired_difference, seed_estimate};
 pub use plausible::{PlausibleScores, PlausibleTruth};
 pub use recall::{hits_at_k, image_to_text_ranks, recall_at_k, text_to_image_ranks};
-pub use resampling::{Clusters, Queries, share_of_hits};
+pub use resampling::{Clusters, Queries, mean_estimate, share_of_hits};
 pub use risk::{SelectiveRisk, risk_coverage_curve, selective_risk};

@@ -203,21 +203,15 @@ mod tests {
     fn pairs(values: Vec<f32>, dim: usize) -> EmbeddedPairs {
         let rows = EmbeddingRows::from_values(values, dim).unwrap();
         let count = rows.len() as u32;
-        EmbeddedPairs::new(PairStore {
-            name: "rows".to_owned(),
-            images: rows.clone(),
-            texts: rows,
-            facts: (0..count)
+        EmbeddedPairs::new(PairStore::new(
+            "rows".to_owned(),
+            rows.clone(),
+            rows,
+            (0..count)
                 .map(|i| ImageFacts { id: i.to_string(), split: None, class: None })
                 .collect(),
-            captions: (0..count).map(|i| CaptionLink { text: i, image: i, level: None }).collect(),
-            words: None,
-            classes: Vec::new(),
-            encoder: None,
-            logit_scale: None,
-            augmented: None,
-            pooled: None,
-        })
+            (0..count).map(|i| CaptionLink { text: i, image: i, level: None }).collect(),
+        ))
         .unwrap()
     }
 

@@ -7,6 +7,7 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use super::ExperimentError;
+use super::retrieval::DEFAULT_LOGIT_SCALE;
 use crate::adapter::training::{Item, Rows, TrainingData, TrainingError};
 use crate::encoder::{Embedding, Modality};
 use crate::gallery::EmbeddingRows;
@@ -92,6 +93,31 @@ pub struct EmbeddedPairs {
     captions: Arc<[CaptionLink]>,
 }
 
+impl PairStore {
+    /// Pairs of which nothing further is known.
+    pub fn new(
+        name: impl Into<String>,
+        images: EmbeddingRows,
+        texts: EmbeddingRows,
+        facts: Vec<ImageFacts>,
+        captions: Vec<CaptionLink>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            images,
+            texts,
+            facts,
+            captions,
+            words: None,
+            classes: Vec::new(),
+            encoder: None,
+            logit_scale: None,
+            augmented: None,
+            pooled: None,
+        }
+    }
+}
+
 impl EmbeddedPairs {
     /// All pairs of a store.
     ///
@@ -126,6 +152,11 @@ impl EmbeddedPairs {
     /// The store that the pairs are of.
     pub fn store(&self) -> &PairStore {
         &self.store
+    }
+
+    /// The encoder's logit scale; CLIP's where the store names none.
+    pub fn logit_scale(&self) -> f64 {
+        self.store.logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE)
     }
 
     /// Number of images N.
@@ -480,19 +511,13 @@ pub(crate) mod tests {
             class: None,
         };
         let link = |image, text| CaptionLink { image, text, level: None };
-        PairStore {
-            name: "small".to_owned(),
-            images: rows(&[1.0, 0.0, 0.0, 1.0, -1.0, 0.5]),
-            texts: rows(&[1.0, 0.1, 0.9, 0.0, 0.0, 2.0, -1.0, 0.0]),
-            facts: vec![facts("a", "train"), facts("b", "test"), facts("c", "train")],
-            captions: vec![link(2, 3), link(0, 0), link(0, 1), link(1, 2), link(2, 0)],
-            words: None,
-            classes: Vec::new(),
-            encoder: None,
-            logit_scale: None,
-            augmented: None,
-            pooled: None,
-        }
+        PairStore::new(
+            "small",
+            rows(&[1.0, 0.0, 0.0, 1.0, -1.0, 0.5]),
+            rows(&[1.0, 0.1, 0.9, 0.0, 0.0, 2.0, -1.0, 0.0]),
+            vec![facts("a", "train"), facts("b", "test"), facts("c", "train")],
+            vec![link(2, 3), link(0, 0), link(0, 1), link(1, 2), link(2, 0)],
+        )
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EmbeddedPairs, ExperimentError};
 use crate::encoder::Modality;
+use crate::evaluation::{EvaluationError, fit_logit_scale};
 use crate::gallery::{EmbeddingRows, ExactSearch, Hit};
 
 /// Places of a ranking that are kept.
@@ -71,6 +72,69 @@ impl std::fmt::Display for Direction {
     }
 }
 
+/// Validation queries that logit scales are fitted on.
+const SCALE_QUERIES: usize = 1000;
+
+/// What cosines are multiplied with before a softmax, per direction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scales {
+    pub image_to_text: f64,
+    pub text_to_image: f64,
+}
+
+impl Scales {
+    /// That of a direction.
+    pub fn get(&self, direction: Direction) -> f64 {
+        match direction {
+            Direction::ImageToText => self.image_to_text,
+            Direction::TextToImage => self.text_to_image,
+        }
+    }
+}
+
+/// The logit scales that explain some pairs best (temperature scaling), or why there is none.
+#[derive(Debug, Clone)]
+pub struct FittedScales {
+    image_to_text: Result<f64, EvaluationError>,
+    text_to_image: Result<f64, EvaluationError>,
+}
+
+impl FittedScales {
+    /// Fits both directions.
+    pub fn of(validation: &EmbeddedPairs) -> Self {
+        let fit = |direction| {
+            let (cosines, relevant) = cosines_of_some(validation, direction, SCALE_QUERIES);
+            fit_logit_scale(&cosines, &relevant, validation.logit_scale())
+        };
+        Self {
+            image_to_text: fit(Direction::ImageToText),
+            text_to_image: fit(Direction::TextToImage),
+        }
+    }
+
+    /// That of a direction.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, direction: Direction) -> Result<f64, EvaluationError> {
+        match direction {
+            Direction::ImageToText => self.image_to_text.clone(),
+            Direction::TextToImage => self.text_to_image.clone(),
+        }
+    }
+
+    /// Both.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn all(&self) -> Result<Scales, EvaluationError> {
+        Ok(Scales {
+            image_to_text: self.get(Direction::ImageToText)?,
+            text_to_image: self.get(Direction::TextToImage)?,
+        })
+    }
+}
+
 /// What the queries of one direction find.
 #[derive(Debug, Clone)]
 pub struct Retrieval {
@@ -110,7 +174,7 @@ impl RetrievalPair {
     /// # Errors
     /// When a search fails.
     pub fn of(pairs: &EmbeddedPairs) -> Result<Self, ExperimentError> {
-        let logit_scale = pairs.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
+        let logit_scale = pairs.logit_scale();
         let run = |direction| Retrieval::run(pairs, direction, logit_scale);
         Ok(Self {
             image_to_text: run(Direction::ImageToText)?,

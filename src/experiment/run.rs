@@ -7,29 +7,26 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::method::{FittedMethod, Method};
+use super::method::{FittedMethod, Method, Scores};
 use super::methods::Fit;
 use super::report::{
     DirectionReport, MethodReport, Report, SCHEMA, SeedReport, Settings, SplitFacts, TestReport,
     TrainingRecord, Whose,
 };
-use super::retrieval::{Direction, Relevance, RetrievalPair, Softmax, cosines_of_some};
+use super::retrieval::{Direction, FittedScales, Relevance, RetrievalPair, Softmax};
 use super::{EmbeddedPairs, ExperimentError, likelihood};
 use crate::adapter::training::TrainingEvent;
 use crate::encoder::Modality;
 use crate::evaluation::{
     Binning, Clusters, ConfidenceCalibration, Estimate, FailureOptions, LikelihoodChecks,
-    PairedStatistic, Queries, TrendOptions, confidence_calibration, failure_detection,
-    fit_logit_scale, hits_at_k, level_trend, paired_difference, seed_estimate, share_of_hits,
-    spearman,
+    PairedStatistic, Queries, TrendOptions, confidence_calibration, failure_detection, hits_at_k,
+    level_trend, paired_difference, seed_estimate, share_of_hits, spearman,
 };
 
 /// Places in a ranking that recall is told for.
 pub const RECALL_AT: [usize; 3] = [1, 5, 10];
 /// Bins of a reliability diagram, as in BayesVLM (arXiv 2412.06014).
 const CONFIDENCE_BINS: usize = 20;
-/// Validation queries that the logit scale is fitted on.
-const SCALE_QUERIES: usize = 1000;
 /// Coverages that selective recall is told for.
 const COVERAGES: [f64; 2] = [0.8, 0.9];
 
@@ -77,12 +74,19 @@ struct MethodScores {
 }
 
 struct SeedScores {
-    seed: u64,
+    /// One per query.
     total: Vec<f64>,
-    aleatoric: Option<Vec<f64>>,
-    epistemic: Option<Vec<f64>>,
     /// Made once, when the seed is scored: the report grows with every method.
-    report: Option<SeedReport>,
+    report: SeedReport,
+}
+
+/// What all methods share.
+struct Shared {
+    /// One per test set.
+    retrieved: Vec<RetrievalPair>,
+    scales: FittedScales,
+    /// By seed, for the methods that stand on it.
+    probvlm: BTreeMap<u64, Arc<dyn FittedMethod>>,
 }
 
 /// One test set in one direction.
@@ -113,25 +117,22 @@ impl Experiment<'_> {
         let total = 1 + settings.methods.iter().map(|&m| self.seeds_of(m).len()).sum::<usize>();
         let mut done = 0;
         tell(on_progress, done, total, "search with the frozen embeddings".to_owned())?;
-        let retrieved: Vec<RetrievalPair> =
-            self.tests.iter().map(|t| RetrievalPair::of(&t.pairs)).collect::<Result<_, _>>()?;
+        let retrieved = self.tests.iter().map(|test| RetrievalPair::of(&test.pairs));
+        let mut shared = Shared {
+            retrieved: retrieved.collect::<Result<_, _>>()?,
+            scales: FittedScales::of(self.validation),
+            probvlm: BTreeMap::new(),
+        };
         let mut notes = self.notes();
-        let mut sides = self.sides(&retrieved, &mut notes)?;
+        let mut sides = self.sides(&shared, &mut notes)?;
         done += 1;
         let mut runs = Vec::new();
-        let mut probvlm = BTreeMap::new();
+        let mut report = None;
         for &method in &settings.methods {
             for seed in self.seeds_of(method) {
                 tell(on_progress, done, total, format!("{}, seed {seed}", method.label()))?;
                 done += 1;
-                match self.fit_and_score(
-                    method,
-                    seed,
-                    &retrieved,
-                    &mut sides,
-                    &mut probvlm,
-                    on_progress,
-                ) {
+                match self.fit_and_score(method, seed, &mut shared, &mut sides, on_progress) {
                     Ok(records) => runs.extend(records),
                     Err(error) => match left_out(method, seed, &error) {
                         Some(note) => notes.push(note),
@@ -140,12 +141,13 @@ impl Experiment<'_> {
                 }
             }
             let seconds = clock.elapsed().as_secs_f64();
-            let report = self.report(&sides, &runs, &notes, seconds)?;
-            if on_progress(Progress::Partial(Box::new(report)))?.is_break() {
+            let so_far = report.insert(self.report(&sides, &runs, &notes, seconds)?);
+            if on_progress(Progress::Partial(Box::new(so_far.clone())))?.is_break() {
                 return Err(ExperimentError::Cancelled);
             }
         }
-        self.report(&sides, &runs, &notes, clock.elapsed().as_secs_f64())
+        // Checked above: there is a method, so there is a report.
+        report.ok_or(ExperimentError::Cancelled)
     }
 
     fn check(&self) -> Result<(), ExperimentError> {
@@ -231,22 +233,19 @@ impl Experiment<'_> {
     /// Everything about the frozen embeddings, before any method.
     fn sides<'t>(
         &'t self,
-        retrieved: &[RetrievalPair],
+        shared: &Shared,
         notes: &mut Vec<String>,
     ) -> Result<Vec<Side<'t>>, ExperimentError> {
         let mut sides = Vec::new();
         for direction in Direction::BOTH {
-            let start = self.validation.store().logit_scale;
-            let (cosines, relevant) = cosines_of_some(self.validation, direction, SCALE_QUERIES);
-            let start = start.unwrap_or(super::retrieval::DEFAULT_LOGIT_SCALE);
-            let scale = match fit_logit_scale(&cosines, &relevant, start) {
+            let scale = match shared.scales.get(direction) {
                 Ok(scale) => Some(scale),
                 Err(error) => {
                     notes.push(format!("no temperature for {direction}: {error}"));
                     None
                 }
             };
-            for (test, retrieved) in self.tests.iter().zip(retrieved) {
+            for (test, retrieved) in self.tests.iter().zip(&shared.retrieved) {
                 sides.push(self.side(test, retrieved, direction, scale)?);
             }
         }
@@ -312,13 +311,13 @@ impl Experiment<'_> {
         &self,
         method: Method,
         seed: u64,
-        retrieved: &[RetrievalPair],
+        shared: &mut Shared,
         sides: &mut [Side<'_>],
-        probvlm: &mut BTreeMap<u64, Arc<dyn FittedMethod>>,
         on_progress: OnProgress<'_>,
     ) -> Result<Vec<TrainingRecord>, ExperimentError> {
         let fit = Fit {
-            fitted_probvlm: probvlm.get(&seed).cloned(),
+            scales: &shared.scales,
+            fitted_probvlm: shared.probvlm.get(&seed).cloned(),
             training: self.training,
             validation: self.validation,
             budget: &self.settings.budget,
@@ -339,13 +338,13 @@ impl Experiment<'_> {
         }
         let fitted = fitted?;
         if method == Method::ProbVlm {
-            probvlm.insert(seed, Arc::clone(&fitted.method));
+            shared.probvlm.insert(seed, Arc::clone(&fitted.method));
         }
         if on_progress(Progress::Fitted { method, seed, fitted: &*fitted.method })?.is_break() {
             return Err(ExperimentError::Cancelled);
         }
         let first = seed == self.first_seed();
-        for (test, retrieved) in self.tests.iter().zip(retrieved) {
+        for (test, retrieved) in self.tests.iter().zip(&shared.retrieved) {
             let of = |modality| fitted.method.score(&test.pairs, retrieved, modality);
             let (images, texts) = (of(Modality::Image)?, of(Modality::Text)?);
             for side in sides.iter_mut().filter(|side| std::ptr::eq(side.test, test)) {
@@ -359,9 +358,7 @@ impl Experiment<'_> {
                 let part = |own: &Option<Vec<f64>>, other: &Option<Vec<f64>>| {
                     Some(whose(own.as_ref()?, other.as_ref()?))
                 };
-                let mut scores = SeedScores {
-                    report: None,
-                    seed,
+                let scores = Scores {
                     total: whose(&own.total, &other.total),
                     aleatoric: part(&own.aleatoric, &other.aleatoric),
                     epistemic: part(&own.epistemic, &other.epistemic),
@@ -373,9 +370,9 @@ impl Experiment<'_> {
                         scores.total[at]
                     )));
                 }
-                scores.report = Some(self.seed_report(side, &scores)?);
+                let report = self.seed_report(side, seed, &scores)?;
                 let entry = side.scores.entry(method).or_default();
-                entry.seeds.push(scores);
+                entry.seeds.push(SeedScores { total: scores.total, report });
                 if first && let Some(adapter) = fitted.method.adapter(side.direction.query()) {
                     entry.likelihood =
                         likelihood::of_adapter(method, adapter, self.training, &test.pairs, seed)?;
@@ -456,7 +453,7 @@ impl Experiment<'_> {
             };
         Ok(MethodReport {
             method,
-            seeds: scores.seeds.iter().filter_map(|scores| scores.report.clone()).collect(),
+            seeds: scores.seeds.iter().map(|scores| scores.report.clone()).collect(),
             minus_s_r2: estimate(PairedStatistic::MinusSR2 { levels: levels[0] })?,
             aurc: estimate(PairedStatistic::Aurc)?,
             auroc: match mixed {
@@ -472,23 +469,26 @@ impl Experiment<'_> {
     fn seed_report(
         &self,
         side: &Side<'_>,
-        scores: &SeedScores,
+        seed: u64,
+        scores: &Scores,
     ) -> Result<SeedReport, ExperimentError> {
         let Settings { bootstrap, permutations, levels, .. } = self.settings;
-        let seed = self.first_seed();
+        let first = self.first_seed();
         let mut trends = Vec::new();
         for binning in [Binning::Quantile, Binning::CumulativeWidth] {
             for &levels in levels {
                 let (bootstrap, permutations) = (*bootstrap, *permutations);
-                let options = TrendOptions { levels, binning, bootstrap, permutations, seed };
+                let options =
+                    TrendOptions { levels, binning, bootstrap, permutations, seed: first };
                 trends.push(level_trend(&scores.total, side.queries(), &options)?);
             }
         }
-        let options = FailureOptions { bootstrap: *bootstrap, seed, coverages: COVERAGES.to_vec() };
+        let options =
+            FailureOptions { bootstrap: *bootstrap, seed: first, coverages: COVERAGES.to_vec() };
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let parts = scores.aleatoric.as_ref().zip(scores.epistemic.as_ref());
         Ok(SeedReport {
-            seed: scores.seed,
+            seed,
             mean_uncertainty: mean(&scores.total),
             mean_aleatoric: scores.aleatoric.as_deref().map(mean),
             mean_epistemic: scores.epistemic.as_deref().map(mean),

@@ -367,17 +367,14 @@ mod tests {
         let facts = |i: usize| ImageFacts { id: i.to_string(), split: None, class: None };
         let link = |i: usize| CaptionLink { text: i as u32, image: i as u32, level: None };
         EmbeddedPairs::new(PairStore {
-            name: "synthetic".to_owned(),
-            images: EmbeddingRows::from_values(images, DIM).unwrap(),
-            texts: EmbeddingRows::from_values(texts, DIM).unwrap(),
-            facts: (0..IMAGES).map(facts).collect(),
-            captions: (0..IMAGES).map(link).collect(),
-            words: None,
-            classes: Vec::new(),
-            encoder: None,
             logit_scale: Some(20.0),
-            augmented: None,
-            pooled: None,
+            ..PairStore::new(
+                "synthetic".to_owned(),
+                EmbeddingRows::from_values(images, DIM).unwrap(),
+                EmbeddingRows::from_values(texts, DIM).unwrap(),
+                (0..IMAGES).map(facts).collect(),
+                (0..IMAGES).map(link).collect(),
+            )
         })
         .unwrap()
     }

@@ -8,7 +8,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::pairs::{CaptionLink, ImageFacts, PairStore};
 use super::report::{Budget, ProbVlmSettings, Report, Settings, Whose};
-use super::retrieval::RetrievalPair;
+use super::retrieval::{FittedScales, RetrievalPair};
 use super::{Direction, EmbeddedPairs, Experiment, ExperimentError, Method, Progress, TestSet};
 use crate::distribution::GeneralizedGaussian;
 use crate::encoder::Modality;
@@ -38,17 +38,14 @@ fn heteroscedastic(name: &str, count: usize, seed: u64, known: bool) -> Embedded
         level: None,
     };
     EmbeddedPairs::new(PairStore {
-        name: name.to_owned(),
-        images: EmbeddingRows::from_values(images, DIM).unwrap(),
-        texts: EmbeddingRows::from_values(texts, DIM).unwrap(),
-        facts: (0..count).map(facts).collect(),
-        captions: (0..count).map(link).collect(),
-        words: None,
-        classes: Vec::new(),
-        encoder: None,
         logit_scale: Some(20.0),
-        augmented: None,
-        pooled: None,
+        ..PairStore::new(
+            name.to_owned(),
+            EmbeddingRows::from_values(images, DIM).unwrap(),
+            EmbeddingRows::from_values(texts, DIM).unwrap(),
+            (0..count).map(facts).collect(),
+            (0..count).map(link).collect(),
+        )
     })
     .unwrap()
 }
@@ -130,6 +127,7 @@ fn the_uncertainty_follows_the_scale_that_the_data_were_drawn_with() {
         probvlm: settings.probvlm,
         seed: 0,
         device: &device,
+        scales: &FittedScales::of(&validation),
         fitted_probvlm: None,
     };
     let fitted =

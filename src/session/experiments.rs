@@ -14,7 +14,7 @@ use crate::encoder::Modality;
 use crate::encoder::augment::PASSES;
 use crate::experiment::report::{Report, Settings};
 use crate::experiment::shift::{ShiftMatrix, ShiftSource, shift_matrix};
-use crate::experiment::{EmbeddedPairs, Experiment, Method, Progress, TestSet};
+use crate::experiment::{EmbeddedPairs, Experiment, ExperimentError, Method, Progress, TestSet};
 
 /// Steps of progress are told in words while pairs are read and embedded: how many there will be
 /// is not known then.
@@ -87,6 +87,20 @@ impl std::str::FromStr for PairSource {
         }
         let splits = splits.split(',').filter(|split| !split.is_empty()).map(str::to_owned);
         Ok(Self { path: PathBuf::from(path), splits: splits.collect() })
+    }
+}
+
+impl PairSource {
+    /// The splits that are meant, of all pairs at the path.
+    ///
+    /// # Errors
+    /// When a split is not there.
+    pub fn part_of(&self, whole: EmbeddedPairs) -> Result<EmbeddedPairs, ExperimentError> {
+        if self.splits.is_empty() {
+            return Ok(whole);
+        }
+        let splits: Vec<&str> = self.splits.iter().map(String::as_str).collect();
+        whole.with_splits(&splits)
     }
 }
 
@@ -298,13 +312,7 @@ impl<'a> Opened<'a> {
                 whole
             }
         };
-        match source.splits.is_empty() {
-            true => Ok(whole),
-            false => {
-                let splits: Vec<&str> = source.splits.iter().map(String::as_str).collect();
-                Ok(whole.with_splits(&splits)?)
-            }
-        }
+        Ok(source.part_of(whole)?)
     }
 
     /// Several sources as test sets.

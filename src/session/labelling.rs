@@ -100,11 +100,7 @@ impl LabelPool {
         let Session { assets, device, .. } = session;
         let mut notes = Vec::new();
         let store = open_pairs(&path, &opening, assets, device, &mut notes, on_progress)?;
-        let mut pairs = EmbeddedPairs::new(store)?;
-        if !source.splits.is_empty() {
-            let splits: Vec<&str> = source.splits.iter().map(String::as_str).collect();
-            pairs = pairs.with_splits(&splits)?;
-        }
+        let pairs = source.part_of(EmbeddedPairs::new(store)?)?;
         let positions = 0..pairs.image_count();
         let words = |image| {
             let captions = pairs.captions_of(image);
@@ -116,7 +112,7 @@ impl LabelPool {
             images: EmbeddingRows::from_values(pairs.matrix(Modality::Image), pairs.dim())?,
             captions: positions.map(words).collect(),
             encoder: pairs.store().encoder.clone(),
-            logit_scale: pairs.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE),
+            logit_scale: pairs.logit_scale(),
             pairs: Some(pairs),
         })
     }
@@ -202,17 +198,16 @@ impl LabelPool {
         let texts = encoder.embed_texts(&words)?;
         let texts = texts.into_iter().flat_map(|embedding| embedding.values).collect();
         Ok(EmbeddedPairs::new(PairStore {
-            name: format!("the labelled part of {}", self.name),
-            images: EmbeddingRows::from_values(images, self.images.dim())?,
-            texts: EmbeddingRows::from_values(texts, encoder.dim())?,
-            facts,
-            captions,
             words: Some(words.into_iter().map(Arc::from).collect()),
-            classes: Vec::new(),
             encoder: self.encoder.clone(),
             logit_scale: Some(f64::from(encoder.logit_scale())),
-            augmented: None,
-            pooled: None,
+            ..PairStore::new(
+                format!("the labelled part of {}", self.name),
+                EmbeddingRows::from_values(images, self.images.dim())?,
+                EmbeddingRows::from_values(texts, encoder.dim())?,
+                facts,
+                captions,
+            )
         })?)
     }
 }

@@ -98,16 +98,16 @@ impl Opened {
             ),
             Target::Images { values, dim } => (values.clone(), None, *dim, None),
         };
-        let scale = match &self.target {
-            Target::Pairs(pairs) => pairs.store().logit_scale,
-            Target::Images { .. } => None,
+        let logit_scale = match &self.target {
+            Target::Pairs(pairs) => pairs.logit_scale(),
+            Target::Images { .. } => DEFAULT_LOGIT_SCALE,
         };
         Candidate {
             name: name.to_owned(),
             items: if request.unit { unit_rows(items, dim) } else { items },
             others,
             dim,
-            logit_scale: scale.unwrap_or(DEFAULT_LOGIT_SCALE),
+            logit_scale,
             adapter: self.adapter.as_ref().map(|adapter| &**adapter as &dyn Predictor),
             reference: self.reference.as_ref(),
             pairs,

@@ -34,7 +34,7 @@ pub use options::{PairwiseOptions, PairwiseSummary};
 pub use run::{PairwiseOutcome, PairwiseRun};
 
 use crate::adapter::probvlm::dropout_mask;
-use crate::adapter::{AdapterError, Predictor};
+use crate::adapter::{AdapterError, Predictor, check_input};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian, MatchProbability};
 use crate::encoder::{Embedding, Modality};
 use network::Mlp;
@@ -79,22 +79,6 @@ impl PairwiseAdapter {
         Some(MatchProbability { scale: factor * scale, shift: factor * shift })
     }
 
-    fn check(&self, embedding: &Embedding) -> Result<(), AdapterError> {
-        let expected = self.config.input_modality;
-        if embedding.modality != expected {
-            return Err(AdapterError::Modality { found: embedding.modality, expected });
-        }
-        if embedding.dim() != self.dim() {
-            return Err(AdapterError::Dimension { found: embedding.dim(), expected: self.dim() });
-        }
-        match embedding.values.iter().position(|v| !v.is_finite()) {
-            Some(dimension) => {
-                Err(AdapterError::NotFinite { dimension, found: embedding.values[dimension] })
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Network outputs `[N, D]` for each mask `[H]`, or once without one.
     fn outputs(
         &self,
@@ -105,7 +89,7 @@ impl PairwiseAdapter {
         let device = self.network.device();
         let mut unit = Vec::with_capacity(chunk.len() * dim);
         for embedding in chunk {
-            self.check(embedding)?;
+            check_input(embedding, self.config.input_modality, self.dim())?;
             run::push_unit(&embedding.values, &mut unit)?;
         }
         let unit = TensorData::new(unit, [chunk.len(), dim]);

@@ -8,16 +8,15 @@
 //! `[N, D]` to `[N, D]`: log variances (PFE, PCME++), log standard deviations (PCME), or the natural
 //! parameter η of a density on the sphere (AsymVLM).
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, bridge};
 use burn::tensor::activation::relu;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use rand::RngExt;
+use burn::tensor::{Device, Tensor};
 
 use crate::adapter::AdapterError;
+use crate::adapter::initial_layer::initial_layer;
 use crate::adapter::tensor_file::NamedTensor;
-use crate::random::{Stream, generator};
 
 /// Linear layers with rectifiers in between.
 #[derive(Module, Debug)]
@@ -45,23 +44,8 @@ impl Mlp {
         let mut index = network << 16;
         let count = widths.len() - 1;
         let layers = widths.windows(2).enumerate().map(|(layer, width)| {
-            let (from, to) = (width[0], width[1]);
-            let bound = (from as f32).sqrt().recip();
-            let mut draw = |len: usize| -> Vec<f32> {
-                let mut rng = generator(seed, Stream::Initialisation, index);
-                index += 1;
-                (0..len).map(|_| rng.random_range(-bound..=bound)).collect()
-            };
-            let weight = TensorData::new(draw(from * to), [from, to]);
-            let bias = match last_bias {
-                Some(value) if layer + 1 == count => vec![value; to],
-                _ => draw(to),
-            };
-            let bias = TensorData::new(bias, [to]);
-            Linear {
-                weight: Param::from_tensor(Tensor::from_data(weight, (device, DType::F32))),
-                bias: Some(Param::from_tensor(Tensor::from_data(bias, (device, DType::F32)))),
-            }
+            let bias = last_bias.filter(|_| layer + 1 == count);
+            initial_layer([width[0], width[1]], bias, seed, &mut index, device)
         });
         Self { layers: layers.collect() }
     }

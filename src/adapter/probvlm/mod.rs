@@ -20,7 +20,7 @@ pub use network::{HeadOutputs, Network, dropout_mask, from_pytorch_name};
 
 use crate::adapter::loss::{Family, HeadValues, SMALLEST_INVERSE_ALPHA};
 use crate::adapter::space::{Space, ToRaw};
-use crate::adapter::{AdapterError, Predictor};
+use crate::adapter::{AdapterError, Predictor, check_input};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::{Embedding, Modality};
 
@@ -103,7 +103,7 @@ impl ProbVlm {
         seed: u64,
     ) -> Result<Vec<EmbeddingDistribution>, AdapterError> {
         for embedding in embeddings {
-            self.check(embedding)?;
+            check_input(embedding, self.config.input_modality, self.dim())?;
         }
         let dropout = match self.config.preset {
             Preset::Paper => self.config.dropout,
@@ -123,22 +123,6 @@ impl ProbVlm {
             results.extend(self.predict_chunk(chunk, &masks, passes, &device)?);
         }
         Ok(results)
-    }
-
-    fn check(&self, embedding: &Embedding) -> Result<(), AdapterError> {
-        let expected = self.config.input_modality;
-        if embedding.modality != expected {
-            return Err(AdapterError::Modality { found: embedding.modality, expected });
-        }
-        if embedding.dim() != self.dim() {
-            return Err(AdapterError::Dimension { found: embedding.dim(), expected: self.dim() });
-        }
-        match embedding.values.iter().position(|v| !v.is_finite()) {
-            Some(dimension) => {
-                Err(AdapterError::NotFinite { dimension, found: embedding.values[dimension] })
-            }
-            None => Ok(()),
-        }
     }
 
     fn predict_chunk(

@@ -14,10 +14,11 @@ use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, bridge};
 use burn::tensor::activation::relu;
-use burn::tensor::{DType, Device, Tensor, TensorData, Transaction};
-use rand::{Rng, RngExt};
+use burn::tensor::{DType, Device, Tensor, Transaction};
+use rand::Rng;
 
 use crate::adapter::AdapterError;
+use crate::adapter::initial_layer::initial_layer;
 use crate::adapter::loss::HeadValues;
 use crate::adapter::tensor_file::NamedTensor;
 use crate::random::{Stream, generator};
@@ -123,20 +124,7 @@ impl Network {
     /// `seed` alone: equal on every device.
     pub fn random(dim: usize, hidden_dim: usize, seed: u64, device: &Device) -> Self {
         let mut index = 0;
-        let mut layer = |from: usize, to: usize| {
-            let bound = (from as f32).sqrt().recip();
-            let mut draw = |len: usize| -> Vec<f32> {
-                let mut rng = generator(seed, Stream::Initialisation, index);
-                index += 1;
-                (0..len).map(|_| rng.random_range(-bound..=bound)).collect()
-            };
-            let weight = TensorData::new(draw(from * to), [from, to]);
-            let bias = TensorData::new(draw(to), [to]);
-            Linear {
-                weight: Param::from_tensor(Tensor::from_data(weight, (device, DType::F32))),
-                bias: Some(Param::from_tensor(Tensor::from_data(bias, (device, DType::F32)))),
-            }
-        };
+        let mut layer = |from, to| initial_layer([from, to], None, seed, &mut index, device);
         Self {
             input: layer(dim, hidden_dim),
             hidden: layer(hidden_dim, hidden_dim),

@@ -26,7 +26,7 @@ use crate::adapter::probvlm::dropout_mask;
 use crate::adapter::training::AdamOptimizer;
 use crate::encoder::Modality;
 use crate::experiment::pairs::CaptionLink;
-use crate::experiment::retrieval::{DEFAULT_LOGIT_SCALE, unit_rows};
+use crate::experiment::retrieval::unit_rows;
 use crate::experiment::{EmbeddedPairs, ExperimentError, PairStore};
 use crate::gallery::EmbeddingRows;
 use crate::random::{Stream, generator};
@@ -241,7 +241,7 @@ impl ProjectionHead {
         let hidden = options.hidden_dim;
         let side = |index| Residual::new(dim, hidden, seed, index, &learning);
         let mut maps = Maps { image: side(0), text: side(1) };
-        let scale = labelled.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
+        let scale = labelled.logit_scale();
         let head = |maps: Maps, best_epoch| Self {
             maps,
             options: options.clone(),
@@ -354,17 +354,15 @@ impl ProjectionHead {
         };
         let links = pairs.captions().iter().enumerate();
         EmbeddedPairs::new(PairStore {
-            name: pairs.name().to_owned(),
-            images: project(Modality::Image)?,
-            texts: project(Modality::Text)?,
-            facts: (0..pairs.image_count()).map(|image| pairs.facts(image).clone()).collect(),
-            captions: links.map(|(j, link)| CaptionLink { text: j as u32, ..*link }).collect(),
-            words: None,
             classes: pairs.store().classes.clone(),
-            encoder: None,
             logit_scale: pairs.store().logit_scale,
-            augmented: None,
-            pooled: None,
+            ..PairStore::new(
+                pairs.name().to_owned(),
+                project(Modality::Image)?,
+                project(Modality::Text)?,
+                (0..pairs.image_count()).map(|image| pairs.facts(image).clone()).collect(),
+                links.map(|(j, link)| CaptionLink { text: j as u32, ..*link }).collect(),
+            )
         })
     }
 

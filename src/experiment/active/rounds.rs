@@ -15,7 +15,7 @@ use crate::adapter::training::{TrainingOptions, TrainingOutcome, TrainingRun};
 use crate::encoder::{Embedding, Modality};
 use crate::evaluation::{recall_at_k, selective_risk};
 use crate::experiment::report::SplitFacts;
-use crate::experiment::retrieval::{DEFAULT_LOGIT_SCALE, RetrievalPair, unit_rows};
+use crate::experiment::retrieval::{RetrievalPair, unit_rows};
 use crate::experiment::uncertainty::UnitUncertainty;
 use crate::experiment::{EmbeddedPairs, ExperimentError, Retrieval};
 use crate::random::{Stream, generator};
@@ -229,7 +229,7 @@ fn next(
         labelled: &is_labelled,
         captions: captions.as_deref().map(|values| UnitRows { values, dim }),
         head: Some(&models.head),
-        logit_scale: pool.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE),
+        logit_scale: pool.logit_scale(),
         uncertainty: uncertainty.as_ref(),
         passes: settings.passes,
         // Another order in every round.

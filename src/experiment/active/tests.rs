@@ -26,17 +26,14 @@ fn rotated(images: usize, seed: u64) -> EmbeddedPairs {
     let link =
         |i: usize| CaptionLink { text: i as u32, image: (i / captions_each) as u32, level: None };
     EmbeddedPairs::new(PairStore {
-        name: format!("rotated {seed}"),
-        images: EmbeddingRows::from_values(values, DIM).unwrap(),
-        texts: EmbeddingRows::from_values(texts, DIM).unwrap(),
-        facts: (0..images).map(facts).collect(),
-        captions: (0..images * captions_each).map(link).collect(),
-        words: None,
-        classes: Vec::new(),
-        encoder: None,
         logit_scale: Some(20.0),
-        augmented: None,
-        pooled: None,
+        ..PairStore::new(
+            format!("rotated {seed}"),
+            EmbeddingRows::from_values(values, DIM).unwrap(),
+            EmbeddingRows::from_values(texts, DIM).unwrap(),
+            (0..images).map(facts).collect(),
+            (0..images * captions_each).map(link).collect(),
+        )
     })
     .unwrap()
 }

@@ -130,17 +130,11 @@ impl CaptionedImages {
         logit_scale: Option<f64>,
     ) -> PairStore {
         PairStore {
-            name: name_of(&self.folder),
-            images: self.images,
-            texts,
-            facts: self.facts,
-            captions: self.links,
             words: Some(self.words),
             classes: self.classes,
             encoder,
             logit_scale,
-            augmented: None,
-            pooled: None,
+            ..PairStore::new(name_of(&self.folder), self.images, texts, self.facts, self.links)
         }
     }
 

@@ -2,10 +2,9 @@
 
 use rand::RngExt;
 
-use super::Scales;
 use crate::encoder::Modality;
 use crate::experiment::method::{FittedMethod, Scores};
-use crate::experiment::retrieval::{Direction, RetrievalPair, Softmax};
+use crate::experiment::retrieval::{Direction, RetrievalPair, Scales, Softmax};
 use crate::experiment::{EmbeddedPairs, ExperimentError};
 use crate::random::{Stream, generator};
 

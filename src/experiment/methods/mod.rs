@@ -25,11 +25,10 @@ pub use training_free::{Augmentation, Density, Posterior};
 
 use super::method::{FittedMethod, Method};
 use super::report::{Budget, ProbVlmSettings, TrainingRecord};
-use super::retrieval::{DEFAULT_LOGIT_SCALE, Direction, cosines_of_some};
+use super::retrieval::FittedScales;
 use super::{EmbeddedPairs, ExperimentError};
 use crate::adapter::pairwise::PairwiseKind;
 use crate::adapter::training::TrainingEvent;
-use crate::evaluation::fit_logit_scale;
 
 /// What a method is fitted with.
 pub struct Fit<'a> {
@@ -41,6 +40,8 @@ pub struct Fit<'a> {
     pub seed: u64,
     /// A plain (not autodiff) device.
     pub device: &'a Device,
+    /// The logit scales that explain the validation pairs best.
+    pub scales: &'a FittedScales,
     /// ProbVLM with this seed, where it was fitted before: methods that stand on it need not train
     /// it again.
     pub fitted_probvlm: Option<Arc<dyn FittedMethod>>,
@@ -48,9 +49,6 @@ pub struct Fit<'a> {
 
 /// Hears what a training run says about a side; `Break` cancels it.
 pub type OnTraining<'a> = &'a mut dyn FnMut(&str, TrainingEvent) -> ControlFlow<()>;
-
-/// Validation queries that logit scales are fitted on.
-const SCALE_QUERIES: usize = 1000;
 
 /// A method ready to score, and how it got there.
 pub struct Fitted {
@@ -88,10 +86,12 @@ impl Fit<'_> {
             }
             Method::CosineDistance => Fitted::untrained(BestMatch),
             Method::Entropy => Fitted::untrained(GalleryEntropy),
-            Method::EntropyFitted => Fitted::untrained(FittedEntropy { scales: self.scales()? }),
+            Method::EntropyFitted => {
+                Fitted::untrained(FittedEntropy { scales: self.scales.all()? })
+            }
             Method::ProbVlmRetrieval => {
                 let base = self.probvlm(on_event)?;
-                let scales = self.scales()?;
+                let scales = self.scales.all()?;
                 let method = SampledRetrieval { base: base.method, scales, seed: self.seed };
                 Fitted { method: Arc::new(method), records: base.records }
             }
@@ -119,36 +119,6 @@ impl Fit<'_> {
         match &self.fitted_probvlm {
             Some(method) => Ok(Fitted { method: Arc::clone(method), records: Vec::new() }),
             None => probvlm::fit(self, Method::ProbVlm, on_event),
-        }
-    }
-
-    /// The logit scales that explain the validation pairs best, per direction.
-    fn scales(&self) -> Result<Scales, ExperimentError> {
-        let start = self.validation.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
-        let scale = |direction| {
-            let (cosines, relevant) = cosines_of_some(self.validation, direction, SCALE_QUERIES);
-            fit_logit_scale(&cosines, &relevant, start)
-        };
-        Ok(Scales {
-            image_to_text: scale(Direction::ImageToText)?,
-            text_to_image: scale(Direction::TextToImage)?,
-        })
-    }
-}
-
-/// What cosines are multiplied with before a softmax, per direction.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scales {
-    pub image_to_text: f64,
-    pub text_to_image: f64,
-}
-
-impl Scales {
-    /// That of a direction.
-    pub fn get(&self, direction: Direction) -> f64 {
-        match direction {
-            Direction::ImageToText => self.image_to_text,
-            Direction::TextToImage => self.text_to_image,
         }
     }
 }

@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::Scales;
 use crate::encoder::Modality;
 use crate::experiment::method::{FittedMethod, Scores};
-use crate::experiment::retrieval::{Direction, RetrievalPair, cosines, unit_rows};
+use crate::experiment::retrieval::{Direction, RetrievalPair, Scales, cosines, unit_rows};
 use crate::experiment::{EmbeddedPairs, ExperimentError};
 
 /// Samples of each query.

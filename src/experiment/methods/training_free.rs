@@ -9,7 +9,7 @@ use crate::encoder::Modality;
 use crate::experiment::density::{DEFAULT_NEIGHBOURS, KnnDensity, MahalanobisDensity};
 use crate::experiment::method::{FittedMethod, Method, Scores};
 use crate::experiment::pairs::PooledFeatures;
-use crate::experiment::retrieval::{DEFAULT_LOGIT_SCALE, Direction, RetrievalPair, cosines};
+use crate::experiment::retrieval::{Direction, RetrievalPair, cosines};
 use crate::experiment::{EmbeddedPairs, ExperimentError};
 
 /// Distance to the training embeddings of the same modality.
@@ -112,7 +112,7 @@ impl Posterior {
                 })
                 .collect(),
         };
-        let scale = training.store().logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
+        let scale = training.logit_scale();
         Ok(Self { model: BayesVlm::fit(&data, &FitOptions::new(scale))? })
     }
 

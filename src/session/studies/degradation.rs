@@ -4,18 +4,16 @@
 //! One image that gets masked more and more is an anecdote (see [`super::ladder`]); here every
 //! step is a mean over many items, each compared with itself.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use image::RgbImage;
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::ladder::mask;
 use crate::encoder::{Embedding, Modality};
-use crate::evaluation::{Estimate, kendall_tau_b};
+use crate::evaluation::{Estimate, EvaluationError, kendall_tau_b, mean_estimate};
 use crate::gallery::{Dataset, ImageLocation};
 use crate::query::{AlphaPolicy, read_located_image};
 use crate::random::{Stream, generator};
@@ -26,7 +24,7 @@ use crate::session::{Job, OnEvent, Route, Session, SessionError, guarded};
 /// Items embedded at a time.
 const BATCH: usize = 32;
 /// Replicates behind the intervals.
-const BOOTSTRAP: u64 = 2000;
+const BOOTSTRAP: usize = 2000;
 
 /// What is taken away from step to step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,9 +178,7 @@ fn embed_images(
 ) -> Result<Vec<Embedding>, SessionError> {
     let mut embeddings = Vec::with_capacity(images.len());
     for images in images.chunks(BATCH) {
-        if let ControlFlow::Break(()) = (job.on_event)(Event::Progress { done: 0, total: 0 }) {
-            return Err(SessionError::Cancelled);
-        }
+        job.tell(Event::Progress { done: 0, total: 0 })?;
         embeddings.extend(encoder.embed_images(images)?);
     }
     Ok(embeddings)
@@ -317,15 +313,18 @@ impl Ladder {
     ) -> Result<DegradationLadder, SessionError> {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let column = |f: &dyn Fn(&Item) -> f64| items.iter().map(f).collect::<Vec<f64>>();
-        let steps = self.amounts.iter().enumerate().map(|(i, &amount)| DegradationStep {
-            amount,
-            uncertainty: mean(&column(&|item| item.uncertainty[i])),
-            change: bootstrap_mean(
-                &column(&|item| item.uncertainty[i] - item.uncertainty[0]),
-                request.seed,
-            ),
-            cosine_to_first: mean(&column(&|item| item.cosines[i])),
-        });
+        let interval = |values: &[f64]| mean_estimate(values, BOOTSTRAP, request.seed);
+        let step = |(i, &amount): (usize, &f64)| {
+            let change = column(&|item| item.uncertainty[i] - item.uncertainty[0]);
+            Ok(DegradationStep {
+                amount,
+                uncertainty: mean(&column(&|item| item.uncertainty[i])),
+                change: interval(&change)?,
+                cosine_to_first: mean(&column(&|item| item.cosines[i])),
+            })
+        };
+        let steps = self.amounts.iter().enumerate().map(step);
+        let steps = steps.collect::<Result<Vec<_>, EvaluationError>>()?;
         let last = self.amounts.len() - 1;
         let taus = items
             .iter()
@@ -335,8 +334,8 @@ impl Ladder {
             dataset: dataset.to_owned(),
             degradation: self.degradation,
             items: items.len(),
-            steps: steps.collect(),
-            tau: bootstrap_mean(&taus, request.seed),
+            steps,
+            tau: interval(&taus)?,
             rising: mean(&column(&|item| {
                 f64::from(u8::from(item.uncertainty[last] > item.uncertainty[0]))
             })),
@@ -351,21 +350,6 @@ fn levels(dataset: &Dataset) -> Vec<f64> {
     levels.sort_unstable();
     levels.dedup();
     levels.into_iter().map(f64::from).collect()
-}
-
-/// Mean with its 95 % percentile bootstrap interval.
-fn bootstrap_mean(values: &[f64], seed: u64) -> Estimate {
-    let mean = |picks: &mut dyn Iterator<Item = f64>| picks.sum::<f64>() / values.len() as f64;
-    let mut means: Vec<f64> = (0..BOOTSTRAP)
-        .into_par_iter()
-        .map(|replicate| {
-            let mut rng = generator(seed, Stream::Resampling, replicate);
-            mean(&mut (0..values.len()).map(|_| values[rng.random_range(0..values.len())]))
-        })
-        .collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[(share * (means.len() - 1) as f64).round() as usize];
-    Estimate { value: mean(&mut values.iter().copied()), low: at(0.025), high: at(0.975) }
 }
 
 /// The middle of an image, with `share` of its area cut away, scaled back to its size.
@@ -419,15 +403,5 @@ mod tests {
         let cropped = crop(&image, 0.75);
         assert_eq!(cropped.dimensions(), (40, 40));
         assert!(cropped.pixels().all(|p| p.0[0] > 150 && p.0[2] < 60));
-    }
-
-    #[test]
-    fn a_bootstrap_interval_holds_the_mean_and_shrinks_with_the_spread() {
-        let wide = bootstrap_mean(&(0..100).map(f64::from).collect::<Vec<_>>(), 1);
-        assert!(wide.low < wide.value && wide.value < wide.high);
-        // Standard error 2.9: the interval is about 11.3 wide.
-        assert!((wide.high - wide.low - 11.3).abs() < 1.5, "{wide:?}");
-        let none = bootstrap_mean(&[2.0; 10], 1);
-        assert_eq!((none.low, none.high), (2.0, 2.0));
     }
 }

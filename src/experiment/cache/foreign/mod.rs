@@ -59,19 +59,7 @@ pub fn open(folder: &Path, notes: &mut Vec<String>) -> Result<PairStore, Experim
             class: class_of.as_ref().map(|class_of| class_of[row]),
         })
         .collect();
-    Ok(PairStore {
-        name: name_of(folder),
-        images,
-        texts,
-        facts,
-        captions,
-        words: None,
-        classes,
-        encoder: None,
-        logit_scale: None,
-        augmented: None,
-        pooled: None,
-    })
+    Ok(PairStore { classes, ..PairStore::new(name_of(folder), images, texts, facts, captions) })
 }
 
 /// The files of one side that are there.
