@@ -174,7 +174,7 @@ fn differences(test: &TestReport) -> Drawing {
     }
     page.finish(&[
         "Dot: mean over seeds; bar: 95 % bootstrap interval over queries and seeds, captions of one \
-         image drawn together. Blue: clearly better than cosine distance; red: clearly worse; grey: \
+         image drawn together. Blue: clearly better than cosine distance; orange: clearly worse; grey: \
          the interval holds 0."
             .to_owned(),
     ])
@@ -241,7 +241,7 @@ fn levels(report: &Report, test: &TestReport, direction: &DirectionReport) -> Dr
         }
     }
     page.finish(&["First seed. Cosine distance, ProbVLM, noise and the best others by AURC; \
-                   `levels.csv` has all methods and seeds."
+                   levels.csv has all methods and seeds."
         .to_owned()])
 }
 
