@@ -81,6 +81,21 @@ pub fn map_readonly(path: &Path, what: &'static str) -> Result<memmap2::Mmap, Fi
     unsafe { memmap2::Mmap::map(&file) }.map_err(FileError::read(path))
 }
 
+/// Tells the system that these bytes of a map are not needed any more, so that they do not count as
+/// memory in use; they are read from the file again if someone asks. Does nothing off Unix.
+pub fn release_pages(map: &memmap2::Mmap, bytes: std::ops::Range<usize>) {
+    #[cfg(unix)]
+    {
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        let bytes = bytes.start.min(map.len())..bytes.end.min(map.len());
+        // SAFETY: the map is shared with the file and never written to, so that dropped pages come
+        // back with the same content. It is only advice: a refusal changes nothing.
+        let _ = unsafe { map.unchecked_advise_range(advice, bytes.start, bytes.len()) };
+    }
+    #[cfg(not(unix))]
+    let _ = (map, bytes);
+}
+
 fn open(path: &Path, what: &'static str) -> Result<File, FileError> {
     let file = File::open(path).map_err(FileError::read(path))?;
     if file.metadata().map_err(FileError::read(path))?.is_dir() {
@@ -140,6 +155,27 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
     std::fs::create_dir_all(path).map_err(FileError::write(path))
 }
 
+/// Where settings and secrets are kept.
+pub const CONFIG: SystemPlace = SystemPlace {
+    own: "HAZE_CONFIG",
+    windows: "APPDATA",
+    macos: "Library/Application Support",
+    xdg: "XDG_CONFIG_HOME",
+    home: ".config",
+};
+
+/// A number of bytes as people read it.
+pub fn readable_size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
 /// Where a system keeps one kind of file.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemPlace {
@@ -192,6 +228,13 @@ mod tests {
         assert!(error.to_string().contains("disk full"));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn byte_counts_are_readable() {
+        assert_eq!(readable_size(12), "12 B");
+        assert_eq!(readable_size(1536), "1.5 KiB");
+        assert_eq!(readable_size(5 << 30), "5.0 GiB");
     }
 
     #[test]

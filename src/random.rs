@@ -31,6 +31,8 @@ pub enum Stream {
     Resampling = 8,
     /// Augmented copies of an image or a text; the index is the copy.
     Augmentation = 9,
+    /// Samples of a diffusion prior; the index is the sample, its steps continue the sequence.
+    PriorSamples = 20,
 }
 
 /// The generator of (seed, stream, index).

@@ -156,6 +156,26 @@ def coco() -> None:
         write(ROOT / "coco" / "annotations" / f"coco_{name}_ids.npy", npy(ids))
 
 
+def plausible() -> None:
+    """ECCV Caption's and CxC's files about karpathy's test split, whose images 4 and 6 are on disk:
+    image 5 and caption 51 are missing there, and 999 and 9990 are nowhere. Of CxC's ratings those
+    from 3 on are matches."""
+    folder = ROOT / "plausible"
+    first, last = list(range(30, 37)), [50, 51, 52, 53, 54]
+    images = {4: [35, 30, 52], 5: [40], 6: [*last, 33], 999: [30]}
+    write(folder / "eccv_image_to_caption.json", json.dumps(images, separators=(",", ":")))
+    captions = {31: [4], 50: [6, 4], 51: [6], 53: [5, 999]}
+    write(folder / "eccv_caption_to_image.json", json.dumps(captions, separators=(",", ":")))
+    rows = ["caption,image,agg_score,sampling_method"]
+    ratings = [(c, 4, 4.97, "original") for c in first] + [(c, 6, 4.2, "original") for c in last]
+    ratings += [(30, 6, 3.0, "intrasim"), (52, 4, 2.99, "intrasim"), (9990, 4, 5.0, "intrasim")]
+    ratings[2] = (32, 4, 1.4, "original")
+    for caption, image, rating, method in ratings:
+        name = f"COCO_val2014_{image:012}.jpg"
+        rows.append(f"COCO_val2014:sentid:{caption},{name},{rating},c2i_{method}")
+    write(folder / "sits_test.csv", "\n".join(rows) + "\n")
+
+
 def precomp() -> None:
     """VSE++: `train` has one id for each line, the others one for five; `test` (image 4) is part of
     `testall` (images 4, 5); one blank line; CRLF and a BOM in `dev`."""
@@ -296,7 +316,7 @@ def folders() -> None:
 
 if __name__ == "__main__":
     shutil.rmtree(ROOT, ignore_errors=True)
-    for make in (karpathy, coco, precomp, flickr, cub, flowers, webdataset, folders):
+    for make in (karpathy, plausible, coco, precomp, flickr, cub, flowers, webdataset, folders):
         make()
     files = [path for path in ROOT.rglob("*") if path.is_file()]
     print(f"{len(files)} files, {sum(path.stat().st_size for path in files)} bytes")

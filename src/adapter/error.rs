@@ -4,6 +4,7 @@ use crate::distribution::DistributionError;
 use crate::encoder::Modality;
 use crate::files::FileError;
 use crate::model::config::ConfigError;
+use crate::model::device_failure::explain;
 use crate::model::weights::WeightsError;
 
 /// Why an adapter could not be loaded, saved or applied.
@@ -27,6 +28,13 @@ pub enum AdapterError {
          adapter was trained with"
     )]
     Dimension { found: usize, expected: usize },
+    #[error(
+        "the adapter reads vectors of {found} numbers, the text encoder gives {length} tokens of \
+         {width}: expected an adapter of {width} (one token at a time) or {} (all at once); use \
+         the decoder whose text encoder the adapter was trained with",
+        length * width
+    )]
+    PromptDimension { found: usize, length: usize, width: usize },
     #[error("the embedding is of {found}, the adapter expects {expected} embeddings")]
     Modality { found: Modality, expected: Modality },
     #[error("the embedding is {found} in dimension {dimension}, expected finite numbers")]
@@ -37,7 +45,13 @@ pub enum AdapterError {
         "the adapter predicted no usable density: {0}; its weights may come from a failed training run"
     )]
     Prediction(#[from] DistributionError),
-    #[error("the device failed: {0}")]
+    /// The weights of adapters have no mean.
+    #[error(
+        "{what} is {found}, expected {expected}: only ProbVLM adapters of one kind and size have a \
+         mean; train them with the same options"
+    )]
+    Average { what: &'static str, found: String, expected: String },
+    #[error("the device failed: {}", explain(.0))]
     Device(String),
     #[error("no {what} can be fitted: {reason}")]
     Fit { what: &'static str, reason: String },

@@ -22,6 +22,9 @@ pub enum AdapterKind {
     AsymPowerSpherical,
     LinearMap,
     MeanShift,
+    /// [`PromptAdapter`](super::PromptAdapter).
+    #[serde(rename = "prompt-probvlm")]
+    PromptProbVlm,
 }
 
 impl AdapterKind {
@@ -34,6 +37,7 @@ impl AdapterKind {
             AdapterKind::PcmePlusPlus => Some("PCME++"),
             AdapterKind::AsymVmf => Some("AsymVLM (vMF)"),
             AdapterKind::AsymPowerSpherical => Some("AsymVLM (power spherical)"),
+            AdapterKind::PromptProbVlm => Some("ProbVLM of prompt embeddings"),
             AdapterKind::LinearMap | AdapterKind::MeanShift => None,
         }
     }

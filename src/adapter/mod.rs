@@ -12,6 +12,7 @@
 //! | [`loss`] | the likelihood it is trained with, and its gradient |
 //! | [`training`] | training on pairs of embeddings |
 //! | [`bayesvlm`] | variances from a posterior over the encoder's projections; not trained |
+//! | [`prompt`] | ProbVLM over the hidden states of a text encoder: another space, another decoder |
 //! | [`bridge`] | deterministic maps from one modality's embeddings to the other's |
 
 pub mod bayesvlm;
@@ -23,6 +24,7 @@ mod initial_layer;
 pub mod loss;
 pub mod pairwise;
 pub mod probvlm;
+pub mod prompt;
 mod space;
 mod tensor_file;
 pub mod training;
@@ -37,6 +39,7 @@ pub use error::AdapterError;
 pub use header::{AdapterHeader, AdapterKind};
 pub use pairwise::PairwiseAdapter;
 pub use probvlm::ProbVlm;
+pub use prompt::PromptAdapter;
 pub use space::{Space, SpaceConfig, SpaceKind};
 
 use crate::distribution::EmbeddingDistribution;
@@ -49,6 +52,8 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const WEIGHTS_FILE: &str = "adapter.safetensors";
 /// `kind` of a ProbVLM adapter.
 pub(crate) const PROBVLM: &str = "probvlm";
+/// `kind` of an adapter of prompt embeddings.
+pub(crate) const PROMPT_PROBVLM: &str = "prompt-probvlm";
 
 /// What every probabilistic adapter does: raw embeddings of one modality in, densities over raw
 /// embeddings out.
@@ -161,6 +166,12 @@ impl Adapter {
             kind if kind.parse::<pairwise::PairwiseKind>().is_ok() => {
                 Ok(PairwiseAdapter::load(folder, device)?.into())
             }
+            found @ PROMPT_PROBVLM => Err(AdapterError::Kind {
+                path: folder.join(CONFIG_FILE),
+                found: found.to_owned(),
+                expected: "an adapter of the space that texts and images share",
+                hint: "one of prompt embeddings goes with a Stable Diffusion folder (--decoder)",
+            }),
             found => Err(AdapterError::Kind {
                 path: folder.join(CONFIG_FILE),
                 found: found.to_owned(),
@@ -169,6 +180,33 @@ impl Adapter {
                 hint: "linear-map and mean-shift folders are bridges and predict no distribution",
             }),
         }
+    }
+
+    /// The weighted mean of ProbVLM adapters in folders; see [`ProbVlm::weighted_mean`].
+    ///
+    /// # Errors
+    /// When one cannot be read or is no ProbVLM adapter, or they have no mean.
+    pub fn weighted_mean<P: AsRef<Path>>(
+        parts: &[(P, f64)],
+        device: &Device,
+    ) -> Result<Self, AdapterError> {
+        let mut loaded = Vec::with_capacity(parts.len());
+        for (folder, share) in parts {
+            let folder = folder.as_ref();
+            let found = kind_of(folder)?;
+            if found != PROBVLM {
+                return Err(AdapterError::Kind {
+                    path: folder.join(CONFIG_FILE),
+                    found,
+                    expected: "an adapter of kind probvlm",
+                    hint: "the weights of other kinds have no mean",
+                });
+            }
+            loaded.push((ProbVlm::load(folder, device)?, *share));
+        }
+        let parts: Vec<(&ProbVlm, f64)> =
+            loaded.iter().map(|(part, share)| (part, *share)).collect();
+        Ok(ProbVlm::weighted_mean(&parts)?.into())
     }
 
     /// Reads one modality of a ProbVLM checkpoint of its authors; see

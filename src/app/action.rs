@@ -15,6 +15,7 @@ use super::state::history::EntryId;
 use super::state::sample_order::SampleOrder;
 use super::state::selection::{Item, SelectMode};
 use super::state::settings::Settings;
+use crate::model::hub::HubName;
 use crate::session::engine::{JobId, LadderRequest};
 use crate::session::experiments::ExperimentRequest;
 use crate::session::training::TrainingJob;
@@ -68,6 +69,11 @@ pub enum Action {
         dimensions: Vec<usize>,
         offsets: Vec<f64>,
     },
+    /// Compares the routes from texts to image space over the form's gallery.
+    Routes {
+        items: usize,
+        samples: usize,
+    },
     NoiseGrid {
         embeddings: usize,
         noises: usize,
@@ -78,6 +84,8 @@ pub enum Action {
     Evaluate,
     /// Trains and scores methods on embedded pairs.
     Experiment(Box<ExperimentRequest>),
+    /// Downloads a model of the hub into its cache.
+    Pull(HubName),
     /// Writes the last experiment's report into that folder.
     WriteReport(PathBuf),
     Export(ExportRequest),
@@ -106,6 +114,8 @@ pub enum BrowseFor {
     Bundle,
     Encoder,
     Adapter,
+    /// A diffusion prior.
+    Prior,
     Decoder,
     Gallery,
     /// Pairs to train on.
@@ -122,8 +132,11 @@ impl BrowseFor {
         match self {
             BrowseFor::ModelsFolder => "Folder with models and bundles",
             BrowseFor::Bundle => "A bundle: clip, unclip, gallery and adapters in one folder",
-            BrowseFor::Encoder => "An encoder: a Hugging Face CLIP folder",
+            BrowseFor::Encoder => {
+                "An encoder: a Hugging Face folder of CLIP, BLIP, SigLIP or ProLIP"
+            }
             BrowseFor::Adapter => "An adapter folder",
+            BrowseFor::Prior => "A prior: a diffusers Karlo, StableUnCLIP or Kandinsky 2.2 folder",
             BrowseFor::Decoder => "A decoder: a diffusers unCLIP folder",
             BrowseFor::Gallery => "A gallery: a folder of images, or an index",
             BrowseFor::Pairs => "Pairs: raw image embeddings with captions",

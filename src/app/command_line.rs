@@ -33,6 +33,10 @@ pub fn arguments(recipe: &Recipe) -> Vec<String> {
     words.unless("--seed", &sampling.seed, &plain.seed);
     words.unless("--temperature", &sampling.temperature, &plain.temperature);
     words.unless("--dropout-passes", &sampling.dropout_passes, &plain.dropout_passes);
+    if let Some(prior) = &sampling.prior {
+        words.option("--prior-steps", prior.steps);
+        words.option("--prior-guidance", prior.guidance_scale);
+    }
     words.unless("--top-k", &recipe.retrieval.top_k, &Retrieval::default().top_k);
 
     let (decoding, plain) = (&recipe.decoding, Decoding::default());
@@ -46,6 +50,8 @@ pub fn arguments(recipe: &Recipe) -> Vec<String> {
         words.flag("--independent-noise");
     }
     words.unless("--prompt", &decoding.prompt, &plain.prompt);
+    words.unless("--precision", &decoding.precision, &plain.precision);
+    words.unless("--vae-tiling", &decoding.vae_tiling, &plain.vae_tiling);
     words.0
 }
 
@@ -56,12 +62,17 @@ fn models(words: &mut Words, models: &Models, modality: Modality) {
     }
     words.unless_path("--encoder", &models.encoder, &bundle.join("clip"));
     // Which adapter of a bundle is taken depends on its files; naming it is always right.
-    words.option("--adapter", models.adapter.path.display());
+    if let Some(adapter) = &models.adapter {
+        words.option("--adapter", adapter.path.display());
+    }
     let usual = match modality {
         Modality::Text => Bridge::CrossModal,
         Modality::Image => Bridge::None,
     };
     words.unless("--bridge", &models.bridge, &usual);
+    if let Some(prior) = models.bridge_model.as_ref().filter(|_| models.bridge == Bridge::Prior) {
+        words.option("--prior", prior.path.display());
+    }
     match &models.decoder {
         Some(decoder) => words.unless_path("--decoder", decoder, &bundle.join("unclip")),
         None => words.flag("--no-decode"),
@@ -75,7 +86,8 @@ fn models(words: &mut Words, models: &Models, modality: Modality) {
 /// The bundle that the models come from: a bridge is only found through it, and what lies where a
 /// bundle has it need not be named.
 fn bundle_of(models: &Models) -> PathBuf {
-    let of_bridge = models.bridge_model.as_ref().and_then(|m| m.path.parent()?.parent());
+    let fitted = models.bridge_model.as_ref().filter(|_| models.bridge != Bridge::Prior);
+    let of_bridge = fitted.and_then(|m| m.path.parent()?.parent());
     let of_encoder = models
         .encoder
         .path
@@ -158,12 +170,13 @@ fn quoted_for_windows(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::decoder::SchedulerKind;
+    use crate::session::recipe::PriorSampling;
 
     fn recipe(query: RecipeQuery) -> Recipe {
         let part = |name: &str| ModelRef::new(Path::new(DEMO_BUNDLE).join(name));
         let models = Models {
             encoder: part("clip"),
-            adapter: part("adapters/cross-modal"),
+            adapter: Some(part("adapters/cross-modal")),
             bridge: Bridge::CrossModal,
             bridge_model: None,
             decoder: Some(part("unclip")),
@@ -212,6 +225,19 @@ mod tests {
         let words = arguments(&recipe).join(" ");
         assert!(words.contains("--bundle /my/bundle --encoder "), "{words}");
         assert!(words.contains("--bridge linear-map"), "{words}");
+    }
+
+    #[test]
+    fn a_prior_is_named_with_its_numbers_and_without_an_adapter() {
+        let mut recipe = recipe(RecipeQuery::Text("food".to_owned()));
+        recipe.models.adapter = None;
+        recipe.models.bridge = Bridge::Prior;
+        recipe.models.bridge_model = Some(ModelRef::new("/models/karlo/prior"));
+        recipe.sampling.prior = Some(PriorSampling { steps: 9, guidance_scale: 2.0 });
+        let words = arguments(&recipe).join(" ");
+        assert!(words.contains("--bridge prior --prior /models/karlo/prior"), "{words}");
+        assert!(words.contains("--prior-steps 9 --prior-guidance 2"), "{words}");
+        assert!(!words.contains("--adapter") && !words.contains("--bundle"), "{words}");
     }
 
     #[test]

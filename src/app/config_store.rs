@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::session_file::SavedSession;
 use super::state::settings::Settings;
-use crate::files::{FileError, SystemPlace, create_folder, read_bounded, write_atomic};
+use crate::files::{CONFIG, FileError, create_folder, read_bounded, write_atomic};
 
 const SETTINGS: &str = "settings.json";
 const SESSION: &str = "session.json";
@@ -32,7 +32,7 @@ impl ConfigStore {
     /// # Errors
     /// When there is no such place or it cannot be made.
     pub fn open() -> Result<Self, ConfigStoreError> {
-        Self::at(PLACE.folder().ok_or(ConfigStoreError::NoPlace)?)
+        Self::at(CONFIG.folder().ok_or(ConfigStoreError::NoPlace)?)
     }
 
     fn at(folder: PathBuf) -> Result<Self, ConfigStoreError> {
@@ -93,14 +93,6 @@ fn set_aside(path: &Path) -> String {
         Err(error) => format!("it could not be set aside ({error})"),
     }
 }
-
-const PLACE: SystemPlace = SystemPlace {
-    own: "HAZE_CONFIG",
-    windows: "APPDATA",
-    macos: "Library/Application Support",
-    xdg: "XDG_CONFIG_HOME",
-    home: ".config",
-};
 
 #[cfg(test)]
 mod tests {

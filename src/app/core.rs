@@ -356,7 +356,7 @@ impl Core {
 /// What decides the pictures of a result: two recipes with equal keys have equal pictures.
 pub fn decode_key(recipe: &Recipe) -> String {
     let models = &recipe.models;
-    let paths = [&models.encoder.path, &models.adapter.path];
+    let paths = [Some(&models.encoder), models.adapter.as_ref()].map(|m| m.map(|m| &m.path));
     let decoder = models.decoder.as_ref().map(|m| &m.path);
     let bridge = models.bridge_model.as_ref().map(|m| &m.path);
     let query = match &recipe.query {
@@ -365,8 +365,13 @@ pub fn decode_key(recipe: &Recipe) -> String {
     };
     let sampling = &recipe.sampling;
     format!(
-        "{query}|{paths:?}|{decoder:?}|{bridge:?}|{}|{}|{}|{}|{:?}",
-        models.bridge, sampling.samples, sampling.temperature, sampling.seed, recipe.decoding
+        "{query}|{paths:?}|{decoder:?}|{bridge:?}|{}|{}|{}|{}|{:?}|{:?}",
+        models.bridge,
+        sampling.samples,
+        sampling.temperature,
+        sampling.seed,
+        sampling.prior,
+        recipe.decoding
     )
 }
 

@@ -12,7 +12,7 @@ pub enum ExportRequest {
     /// One decoded tile: 0 is the mean, i + 1 sample i.
     Tile(usize),
     /// What a pane shows, as a figure or as the data behind it. Of the studies: the first of
-    /// ladder, noise grid and walk that was made.
+    /// ladder, noise grid, walk and routes that was made.
     Pane { pane: PaneKind, format: ExportFormat },
     /// One certain figure, for panes that have several.
     Figure { figure: FigureKind, format: ExportFormat },
@@ -30,6 +30,7 @@ pub enum FigureKind {
     Ladder,
     Traverse,
     NoiseGrid,
+    Routes,
     Evaluation,
     Training,
 }

@@ -23,6 +23,7 @@ use crate::session::recipe::Recipe;
 use crate::session::result::{QueryResult, Tile};
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
+use crate::session::studies::routes::Routes;
 use crate::session::studies::traverse::Traverse;
 
 /// Writes and gives the path of what was written, or says in words why not.
@@ -64,6 +65,7 @@ enum OwnedFigure {
     Ladder(Arc<Ladder>, Option<Recipe>),
     Traverse(Arc<Traverse>, Option<Recipe>),
     NoiseGrid(Arc<NoiseGrid>, Option<Recipe>),
+    Routes(Arc<Routes>, Option<Recipe>),
     Evaluation(Arc<Evaluation>, Option<Recipe>),
     Training { epochs: Vec<EpochRecord>, losses: Vec<[f64; 2]>, baselines: Option<Baselines> },
 }
@@ -240,6 +242,8 @@ fn kind_of(state: &State, pane: PaneKind) -> Result<FigureKind, String> {
         PaneKind::Map => FigureKind::Map,
         PaneKind::Studies if state.ladder.result().is_some() => FigureKind::Ladder,
         PaneKind::Studies if state.noise_grid.result().is_some() => FigureKind::NoiseGrid,
+        PaneKind::Studies if state.traverse.result().is_some() => FigureKind::Traverse,
+        PaneKind::Studies if state.routes.result().is_some() => FigureKind::Routes,
         PaneKind::Studies => FigureKind::Traverse,
         PaneKind::Compare => FigureKind::Comparison,
         PaneKind::Train => FigureKind::Training,
@@ -255,7 +259,9 @@ fn figure_plan(
     let figure = owned(state, kind)?;
     let (filter, name) = (filter(format), file_name(kind));
     let about = match &figure {
-        OwnedFigure::Training { .. } | OwnedFigure::Evaluation(..) => None,
+        OwnedFigure::Training { .. } | OwnedFigure::Evaluation(..) | OwnedFigure::Routes(..) => {
+            None
+        }
         _ => state.entry().map(|entry| slug(&entry.title())),
     };
     let stem = about.map_or(name.to_owned(), |about| format!("{about}-{name}"));
@@ -285,6 +291,7 @@ fn file_name(kind: FigureKind) -> &'static str {
         FigureKind::Ladder => "ladder",
         FigureKind::Traverse => "walk",
         FigureKind::NoiseGrid => "noise-grid",
+        FigureKind::Routes => "routes",
         FigureKind::Evaluation => "evaluation",
         FigureKind::Training => "training",
     }
@@ -341,6 +348,10 @@ fn owned(state: &State, kind: FigureKind) -> Result<OwnedFigure, String> {
         FigureKind::NoiseGrid => {
             let (grid, recipe) = study(state, &state.noise_grid, "grid of embeddings and noises")?;
             OwnedFigure::NoiseGrid(grid, recipe)
+        }
+        FigureKind::Routes => {
+            let (routes, _) = study(state, &state.routes, "comparison of routes")?;
+            OwnedFigure::Routes(routes, state.routes_recipe.clone())
         }
         FigureKind::Evaluation => {
             let Study::Done { entry, result } = &state.evaluation else {
@@ -412,6 +423,7 @@ impl OwnedFigure {
                 Figure::Traverse { traverse, recipe: recipe.as_ref() }
             }
             Self::NoiseGrid(grid, recipe) => Figure::NoiseGrid { grid, recipe: recipe.as_ref() },
+            Self::Routes(routes, recipe) => Figure::Routes { routes, recipe: recipe.as_ref() },
             Self::Evaluation(evaluation, recipe) => {
                 Figure::Evaluation { evaluation, recipe: recipe.as_ref() }
             }

@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use super::session_file::SavedSession;
 use crate::adapter::AdapterHeader;
-use crate::encoder::Modality;
+use crate::encoder::{EncoderKind, Modality};
 use crate::export::folder::slug;
 use crate::export::metadata::{SheetError, write_png};
 use crate::export::replay::SheetMetadata;
@@ -42,6 +42,8 @@ pub enum Intake {
     },
     Encoder(PathBuf),
     Decoder(PathBuf),
+    /// A diffusion prior that is no decoder too.
+    Prior(PathBuf),
 }
 
 /// What became of one drop.
@@ -120,7 +122,10 @@ pub fn take_in(path: &Path) -> Result<Intake, String> {
 fn folder(path: &Path) -> Result<Intake, String> {
     let has = |name: &str| path.join(name).exists();
     if has("model_index.json") {
-        return Ok(Intake::Decoder(path.to_owned()));
+        // A pipeline with both is dropped to decode with; its prior is chosen under Models.
+        let only_prior = has("prior") && !has("image_normalizer");
+        let intake = if only_prior { Intake::Prior } else { Intake::Decoder };
+        return Ok(intake(path.to_owned()));
     }
     if has("adapter_config.json") {
         let header = AdapterHeader::read(path).map_err(|error| error.to_string())?;
@@ -129,7 +134,10 @@ fn folder(path: &Path) -> Result<Intake, String> {
     if has("clip") && has("adapters") {
         return Ok(Intake::Bundle(path.to_owned()));
     }
-    if has("config.json") && has("preprocessor_config.json") {
+    // ProLIP's folders have no image processor; an encoder that is not supported says so on loading.
+    if has("config.json")
+        && (has("preprocessor_config.json") || EncoderKind::of_folder(path).is_ok())
+    {
         return Ok(Intake::Encoder(path.to_owned()));
     }
     if has("img_emb") || Layout::of(path).is_ok_and(|layout| layout.is_described()) {
@@ -251,6 +259,16 @@ mod tests {
         write_png(&path, &RgbImage::new(4, 4)).unwrap();
         assert!(matches!(take_in(&path), Ok(Intake::QueryImage(_))));
         assert!(matches!(take_in(folder.path()), Ok(Intake::Gallery(_))));
+    }
+
+    #[test]
+    fn a_pipeline_is_a_decoder_and_a_prior_alone_is_a_prior() {
+        let folder = tempfile::tempdir().unwrap();
+        file(folder.path(), "model_index.json", b"{}");
+        std::fs::create_dir(folder.path().join("prior")).unwrap();
+        assert!(matches!(take_in(folder.path()), Ok(Intake::Prior(_))));
+        std::fs::create_dir(folder.path().join("image_normalizer")).unwrap();
+        assert!(matches!(take_in(folder.path()), Ok(Intake::Decoder(_))));
     }
 
     #[test]

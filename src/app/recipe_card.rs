@@ -7,7 +7,7 @@ use egui::{Context, RichText};
 use super::action::Action;
 use super::panes::Cx;
 use super::state::form::QueryForm;
-use crate::session::recipe::Recipe;
+use crate::session::recipe::{Bridge, Recipe};
 
 /// The parts of a recipe that can be taken over on their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +86,13 @@ impl Field {
         match self {
             Field::Query => recipe.query.title(),
             Field::Encoder => path(Some(&models.encoder)),
-            Field::Adapter => path(Some(&models.adapter)),
-            Field::Bridge => models.bridge.to_string(),
+            Field::Adapter => path(models.adapter.as_ref()),
+            Field::Bridge => match &models.bridge_model {
+                Some(model) if models.bridge == Bridge::Prior => {
+                    format!("{}: {}", models.bridge, model.path.display())
+                }
+                _ => models.bridge.to_string(),
+            },
             Field::Decoder => path(models.decoder.as_ref()),
             Field::Gallery => path(models.gallery.as_ref()),
             Field::Samples => sampling.samples.to_string(),
@@ -125,7 +130,10 @@ pub fn merge(form: &QueryForm, recipe: &Recipe, fields: &BTreeSet<Field>) -> Que
             }
             Field::Encoder => form.encoder.clone_from(&from.encoder),
             Field::Adapter => form.adapter.clone_from(&from.adapter),
-            Field::Bridge => form.bridge = from.bridge,
+            Field::Bridge => {
+                form.bridge = from.bridge;
+                form.prior.clone_from(&from.prior);
+            }
             Field::Decoder => form.decoder.clone_from(&from.decoder),
             Field::Gallery => form.gallery.clone_from(&from.gallery),
             Field::Samples => form.sampling.samples = from.sampling.samples,
@@ -240,12 +248,12 @@ impl RecipeCard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::recipe::{Bridge, ModelRef, Models, RecipeQuery};
+    use crate::session::recipe::{ModelRef, Models, RecipeQuery};
 
     fn recipe() -> Recipe {
         let models = Models {
             encoder: ModelRef::new("other/clip"),
-            adapter: ModelRef::new("other/adapter"),
+            adapter: Some(ModelRef::new("other/adapter")),
             bridge: Bridge::LinearMap,
             bridge_model: None,
             decoder: None,

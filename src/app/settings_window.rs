@@ -8,7 +8,10 @@ use super::icons;
 use super::panes::Cx;
 use super::state::settings::{ColourMap, Settings, ThemeChoice};
 use super::widgets;
-use crate::model::device::DeviceChoice;
+use crate::model::device::{DeviceChoice, REMOTE};
+
+/// Longest host name, brackets and a port.
+const SERVER_LIMIT: usize = 264;
 
 /// Closed at first.
 #[derive(Default)]
@@ -139,12 +142,17 @@ fn lines(ui: &mut Ui, cx: &mut Cx<'_>, settings: &mut Settings, wanted: &str) {
         "Device",
         "Where models run; takes effect with a restart of the engine",
         &mut |ui| {
+            let remote = settings.device.starts_with(REMOTE);
+            let shown = if remote { "remote".to_owned() } else { settings.device.clone() };
             egui::ComboBox::from_id_salt("device")
-                .selected_text(settings.device.clone())
+                .selected_text(shown)
                 .show_ui(ui, |ui| {
-                    for choice in DeviceChoice::ALL {
+                    for choice in DeviceChoice::LOCAL.iter().filter(|choice| choice.is_built()) {
                         let name = choice.to_string();
                         ui.selectable_value(&mut settings.device, name.clone(), name);
+                    }
+                    if ui.selectable_label(remote, "remote").clicked() && !remote {
+                        settings.device = format!("{REMOTE}localhost");
                     }
                 })
                 .response
@@ -152,7 +160,30 @@ fn lines(ui: &mut Ui, cx: &mut Cx<'_>, settings: &mut Settings, wanted: &str) {
                 .changed()
         },
     ) {
-        settings.device = usual.device;
+        settings.device = usual.device.clone();
+    }
+    if let Some(server) = settings.device.strip_prefix(REMOTE) {
+        let mut server = server.to_owned();
+        let problem = settings.device.parse::<DeviceChoice>().err().map(|error| error.to_string());
+        let what = problem.as_deref().unwrap_or(
+            "HOST or HOST:PORT of a machine that runs haze serve; the token is taken from \
+             HAZE_TOKEN, else from the file remote_token beside the settings",
+        );
+        let reset = line(ui, "Remote server", what, &mut |ui| {
+            let field = egui::TextEdit::singleline(&mut server)
+                .hint_text("HOST:PORT")
+                .char_limit(SERVER_LIMIT)
+                .desired_width(180.0);
+            let response = ui.add(field);
+            response.widget_info(|| {
+                egui::WidgetInfo::labeled(egui::Role::TextInput, true, "Remote server")
+            });
+            response.changed()
+        });
+        settings.device = match reset {
+            true => usual.device.clone(),
+            false => format!("{REMOTE}{server}"),
+        };
     }
     if settings.device != cx.state.settings.device || wanted.contains("engine") {
         widgets::command_button(ui, cx, UiCommand::RestartEngine);

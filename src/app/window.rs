@@ -156,14 +156,17 @@ impl HazeApp {
         context.options_mut(|options| options.quit_shortcuts.clear());
         let gpu = creation.wgpu_render_state.as_ref().map(Gpu::new);
         let wake = waker(&context);
-        let device = settings.device.parse().unwrap_or_default();
+        let (device, unknown_device) = match settings.device.parse::<DeviceChoice>() {
+            Ok(device) => (device, None),
+            Err(error) => (DeviceChoice::Auto, Some(format!("{error}; auto is used"))),
+        };
         let engine = start_engine(1, device, Arc::clone(&wake));
         let mut core = Core::new(options.assets.clone(), settings, engine);
         core.state.drawing_on = creation.wgpu_render_state.as_ref().map(|render| {
             let info = render.adapter.get_info();
             format!("{} ({})", info.name, info.backend)
         });
-        for problem in [store_problem, damaged].into_iter().flatten() {
+        for problem in [store_problem, damaged, unknown_device].into_iter().flatten() {
             core.say(Severity::Warning, "Settings", problem);
         }
         let kept = store.as_ref().and_then(ConfigStore::autosave);
@@ -333,7 +336,13 @@ impl HazeApp {
     }
 
     fn restart_engine(&mut self) {
-        let device = self.core.state.settings.device.parse().unwrap_or_default();
+        let device = match self.core.state.settings.device.parse::<DeviceChoice>() {
+            Ok(device) => device,
+            Err(error) => {
+                self.core.say(Severity::Error, "The engine goes on as it was", error.to_string());
+                return;
+            }
+        };
         let engine = (self.start_engine)(self.core.next_job(), device, waker(&self.context));
         self.core.replace_engine(engine);
         self.core.say(Severity::Info, "The engine starts anew", "Models are loaded again");

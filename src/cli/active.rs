@@ -13,6 +13,7 @@ use crate::experiment::active::{
     ActiveData, ActiveEvent, ActiveReport, ActiveSettings, Measure, Strategy, run,
 };
 use crate::experiment::annotation::Labels;
+use crate::export::figures::{Figure, FigureFormat, TableFormat, write_figure, write_pane_data};
 use crate::files::{FileError, create_folder, write_atomic};
 use crate::session::experiments::{ExperimentData, ExperimentEvent, Opened, PairSource};
 use crate::session::labelling::labels_file;
@@ -41,7 +42,8 @@ pub struct Active {
     /// Hugging Face folder of the encoder, for pairs that are not embedded yet [default: the demo's]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     encoder: Option<PathBuf>,
-    /// Folder for the report: active.json, curves.csv, areas.csv, summary.txt
+    /// Folder for the report: active.json, curves.csv, areas.csv, summary.txt, and for every measure
+    /// its learning curves with bands as PNG, SVG and CSV
     #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Replace a report in that folder
@@ -199,14 +201,23 @@ impl Active {
     ) -> Result<Vec<PathBuf>, FileError> {
         use std::io::Write;
         create_folder(out)?;
-        let files =
-            ["curves.csv", "areas.csv", "summary.txt", REPORT_FILE].map(|name| out.join(name));
+        let mut files =
+            ["curves.csv", "areas.csv", "summary.txt"].map(|name| out.join(name)).to_vec();
         report.write_curves(&files[0])?;
         report.write_areas(&files[1])?;
         write_atomic(&files[2], |file| file.write_all(text.as_bytes()))?;
+        for measure in Measure::ALL {
+            let figure = Figure::Active { report, measure };
+            let path = |ending: &str| out.join(format!("curves-{}.{ending}", measure.file_name()));
+            write_figure(figure, FigureFormat::Png, &path("png"))?;
+            write_figure(figure, FigureFormat::Svg, &path("svg"))?;
+            write_pane_data(figure, TableFormat::Csv, &path("csv"))?;
+            files.extend(["png", "svg", "csv"].map(path));
+        }
         // The report comes last: a folder with one is complete.
-        report.write_json(&files[3])?;
-        Ok(files.to_vec())
+        files.push(out.join(REPORT_FILE));
+        report.write_json(&out.join(REPORT_FILE))?;
+        Ok(files)
     }
 }
 
@@ -244,9 +255,9 @@ fn summary(report: &ActiveReport) -> String {
         None => "-".to_owned(),
     };
     for measure in Measure::ALL {
-        let better = match measure {
-            Measure::ImageToTextRecallAt1 | Measure::TextToImageRecallAt1 => "higher is better",
-            Measure::ImageAurc | Measure::TextAurc => "lower is better",
+        let better = match measure.higher_is_better() {
+            true => "higher is better",
+            false => "lower is better",
         };
         text += &format!("\n{}, {better}\n", measure.label());
         let columns = [

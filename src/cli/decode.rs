@@ -64,8 +64,12 @@ impl Decode {
         progress.start("load decoder");
         let named = or_demo(self.decoder.as_deref(), "unclip");
         let path = context.assets()?.resolve(&named, "decoder")?;
-        let decoder =
-            UnClipPipeline::load(&path, &context.device()?.device).map_err(SessionError::from)?;
+        let device = context.device()?;
+        let precision = device
+            .precision(self.decoding.precision.unwrap_or_default())
+            .map_err(SessionError::from)?;
+        let decoder = UnClipPipeline::load_in(&path, &device.device, precision)
+            .map_err(SessionError::from)?;
         progress.start("decode");
         let images = decoder
             .decode(&embeddings, &self.options(), &mut |step| {
@@ -99,6 +103,7 @@ impl Decode {
             seed: self.seed,
             independent_noise: decoding.independent_noise,
             batch_size: decoding.batch_size,
+            vae_tiling: decoding.vae_tiling.unwrap_or_default(),
             ..DecodeOptions::default()
         }
     }

@@ -1,6 +1,7 @@
 //! `haze doctor`: what this machine has, and whether the bundle works on it.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
@@ -8,7 +9,9 @@ use serde_json::json;
 
 use super::{Context, Exit, system, table};
 use crate::decoder::DecodeOptions;
-use crate::model::device::{ComputeDevice, all_adapters};
+use crate::model::device::{ComputeDevice, DeviceError, all_adapters};
+use crate::model::remote::address::RemoteAddress;
+use crate::model::remote::client;
 use crate::session::request::DEMO_BUNDLE;
 use crate::session::{Assets, SessionError, cache};
 
@@ -35,6 +38,9 @@ impl Doctor {
         checks.push(check("device", &device, |device: &ComputeDevice| {
             format!("{} (--device {})", device.label, context.options.device)
         }));
+        if let Some(server) = device.as_ref().ok().and_then(|device| device.remote.as_ref()) {
+            checks.push(remote_check(server));
+        }
         checks.push(cache_check());
         let assets = context.assets();
         checks
@@ -63,7 +69,7 @@ impl Doctor {
             Ok(path) => path,
             Err(error) => return vec![failed("bundle", &error)],
         };
-        let encoder = crate::encoder::ClipEncoder::load(&resolved.join("clip"), &device.device)
+        let encoder = crate::encoder::Encoder::load(&resolved.join("clip"), &device.device)
             .map_err(SessionError::from);
         let mut checks = vec![check("encoder", &encoder, |encoder| {
             format!(
@@ -119,11 +125,31 @@ fn machine() -> Vec<Check> {
         checks.push(fine("graphics", "no adapter; everything runs on the CPU".to_owned()));
     }
     for adapter in adapters {
-        let found =
-            format!("{} by {} ({}), {}", adapter.name, adapter.api, adapter.kind, adapter.driver);
+        let units = if adapter.matrix_units { ", float16 matrix units" } else { "" };
+        let found = format!(
+            "{} by {} ({}), {}{units}",
+            adapter.name, adapter.api, adapter.kind, adapter.driver
+        );
         checks.push(fine("graphics", found));
     }
     checks
+}
+
+/// Versions of a server, and how long a word to it and back takes.
+fn remote_check(server: &RemoteAddress) -> Check {
+    let start = Instant::now();
+    match client::ask(server) {
+        Ok(hello) => fine(
+            "remote",
+            format!(
+                "haze {}, burn {} on {server}; asked and answered in {:.1} ms",
+                hello.haze,
+                hello.burn,
+                start.elapsed().as_secs_f64() * 1e3
+            ),
+        ),
+        Err(error) => failed("remote", &DeviceError::from(error).into()),
+    }
 }
 
 fn cache_check() -> Check {

@@ -9,7 +9,7 @@ use super::exit::usage;
 use super::progress::Progress;
 use super::sample::guess;
 use super::{Context, Exit, table};
-use crate::encoder::{ClipEncoder, Embedding, Modality};
+use crate::encoder::{Embedding, Encoder, Gaussian, Modality};
 use crate::experiment::cache::{CACHE_FILE, Manifest};
 use crate::export::arrays::{Array, write_npz};
 use crate::query::Query;
@@ -17,7 +17,7 @@ use crate::session::embedding::{EmbeddingJob, embed_dataset};
 use crate::session::pairs::left_out_text;
 use crate::session::recipe::RecipeQuery;
 use crate::session::request::or_demo;
-use crate::session::{SessionError, embed_query};
+use crate::session::{SessionError, embed_query, predict_query};
 
 /// Queries embedded at a time.
 const BATCH: usize = 32;
@@ -39,7 +39,8 @@ pub struct Embed {
     /// Hugging Face folder of the encoder [default: the demo bundle's]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     encoder: Option<PathBuf>,
-    /// Write the embeddings `[N, D]` to this .npz file; with --dataset, the folder of the cache
+    /// Write the embeddings `[N, D]`, and the variances of an encoder that predicts them, to this
+    /// .npz file; with --dataset, the folder of the cache
     #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -83,21 +84,34 @@ impl Embed {
         let queries = read(&self.queries)?;
         let encoder = load_encoder(self.encoder.as_deref(), context)?;
         let mut embeddings = Vec::with_capacity(queries.len());
+        // Of an encoder that predicts distributions, one row for each query; of others none.
+        let mut variances = Vec::new();
         for batch in queries.chunks(BATCH) {
             if context.interrupt.is_set() {
                 return Err(SessionError::Cancelled.into());
             }
             for query in batch {
-                embeddings.push(embed_query(&encoder, query)?);
+                match predict_query(&encoder, query)? {
+                    Some(Gaussian { mean, variance }) => {
+                        embeddings.push(mean);
+                        variances.push(variance);
+                    }
+                    None => embeddings.push(embed_query(&encoder, query)?),
+                }
             }
         }
         if let Some(out) = &self.out {
             let values = embeddings.iter().flat_map(|e| e.values.iter().copied()).collect();
             let shape = vec![embeddings.len(), encoder.dim()];
-            write_npz(out, &[Array::F32("embeddings", shape, values)])
-                .map_err(SessionError::from)?;
+            let mut arrays = vec![Array::F32("embeddings", shape.clone(), values)];
+            if !variances.is_empty() {
+                let variances = variances.iter().flatten().copied().collect();
+                arrays.push(Array::F32("variances", shape, variances));
+            }
+            write_npz(out, &arrays).map_err(SessionError::from)?;
         }
-        context.print(&self.json(&embeddings), self.text(&embeddings))?;
+        let text = self.text(&embeddings, &variances);
+        context.print(&self.json(&embeddings, &variances), text)?;
         Ok(Exit::Success)
     }
 
@@ -141,44 +155,57 @@ impl Embed {
         Ok(Exit::Success)
     }
 
-    fn json(&self, embeddings: &[Embedding]) -> serde_json::Value {
-        let each = self.queries.iter().zip(embeddings).map(|(query, embedding)| {
-            let mut entry = json!({
-                "query": query,
-                "modality": embedding.modality,
-                "norm": embedding.norm(),
+    fn json(&self, embeddings: &[Embedding], variances: &[Vec<f32>]) -> serde_json::Value {
+        let each =
+            self.queries.iter().zip(embeddings).enumerate().map(|(i, (query, embedding))| {
+                let mut entry = json!({
+                    "query": query,
+                    "modality": embedding.modality,
+                    "norm": embedding.norm(),
+                });
+                // In a file they are not repeated on the screen.
+                if self.out.is_none() {
+                    entry["values"] = json!(embedding.values);
+                    if let Some(variance) = variances.get(i) {
+                        entry["variances"] = json!(variance);
+                    }
+                }
+                entry
             });
-            // In a file they are not repeated on the screen.
-            if self.out.is_none() {
-                entry["values"] = json!(embedding.values);
-            }
-            entry
-        });
         json!({ "out": self.out, "embeddings": each.collect::<Vec<_>>() })
     }
 
-    fn text(&self, embeddings: &[Embedding]) -> String {
-        let columns = [
+    fn text(&self, embeddings: &[Embedding], variances: &[Vec<f32>]) -> String {
+        let mut columns = vec![
             table::words("query"),
             table::words("modality"),
             table::numbers("dimensions"),
             table::numbers("norm"),
             table::words("first values"),
         ];
+        if !variances.is_empty() {
+            columns.insert(4, table::numbers("mean variance"));
+        }
         let rows: Vec<Vec<String>> = self
             .queries
             .iter()
             .zip(embeddings)
-            .map(|(query, embedding)| {
+            .enumerate()
+            .map(|(i, (query, embedding))| {
                 let first: Vec<String> =
                     embedding.values.iter().take(4).map(|v| format!("{v:+.3}")).collect();
-                vec![
+                let mut row = vec![
                     table::shorten(query, 40),
                     embedding.modality.to_string(),
                     embedding.dim().to_string(),
                     format!("{:.3}", embedding.norm()),
                     first.join(" ") + " \u{2026}",
-                ]
+                ];
+                if let Some(variance) = variances.get(i) {
+                    let sum: f64 = variance.iter().map(|&v| f64::from(v)).sum();
+                    row.insert(4, format!("{:.3e}", sum / variance.len() as f64));
+                }
+                row
             })
             .collect();
         let mut text = table::render(&columns, &rows);
@@ -224,7 +251,7 @@ pub fn read(queries: &[String]) -> Result<Vec<Query>, SessionError> {
 ///
 /// # Errors
 /// When it is missing or damaged, or there is no device.
-pub fn load_encoder(named: Option<&Path>, context: &Context) -> Result<ClipEncoder, SessionError> {
+pub fn load_encoder(named: Option<&Path>, context: &Context) -> Result<Encoder, SessionError> {
     let path = context.assets()?.resolve(&or_demo(named, "clip"), "encoder")?;
-    Ok(ClipEncoder::load(&path, &context.device()?.device)?)
+    Ok(Encoder::load(&path, &context.device()?.device)?)
 }

@@ -47,6 +47,10 @@ pub struct Evaluate {
     /// Hugging Face folder of the encoder, for pairs that are not embedded yet [default: the demo's]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     encoder: Option<PathBuf>,
+    /// Score retrieval by plausible matches too: ECCV Caption's *_image_to_caption.json and
+    /// *_caption_to_image.json, CxC's sits_*.csv
+    #[arg(long, value_name = "FILE", num_args = 1.., value_hint = ValueHint::FilePath)]
+    plausible: Vec<PathBuf>,
     /// Folder for the report: tables (CSV, Parquet, JSON, Markdown) and figures (PNG, SVG)
     #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
@@ -154,8 +158,10 @@ impl Evaluate {
 
     /// Trained on each source, tested on all.
     fn run_shift(&self, context: &Context) -> anyhow::Result<Exit> {
-        if self.save_adapters.is_some() || self.paper {
-            return Err(usage("--save-adapters and --paper are for a single --train".to_owned()));
+        if self.save_adapters.is_some() || self.paper || !self.plausible.is_empty() {
+            return Err(usage(
+                "--save-adapters, --paper and --plausible are for a single --train".to_owned(),
+            ));
         }
         let request = ShiftRequest {
             sources: self.train.iter().cloned().zip(self.val.iter().cloned()).collect(),
@@ -196,7 +202,8 @@ impl Evaluate {
         };
         let save_adapters = self.save_adapters.clone();
         let encoder = self.encoder.clone();
-        ExperimentRequest { data, encoder, settings: self.settings(), save_adapters }
+        let plausible = self.plausible.clone();
+        ExperimentRequest { data, encoder, plausible, settings: self.settings(), save_adapters }
     }
 
     fn settings(&self) -> Settings {

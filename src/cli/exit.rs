@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
+use crate::adapter::AdapterError;
 use crate::adapter::training::TrainingError;
 use crate::app::launch::WindowError;
 use crate::app::trace::TraceError;
 use crate::decoder::DecodeError;
+use crate::encoder::EncoderError;
 use crate::experiment::ExperimentError;
 use crate::experiment::annotation::AnnotationError;
 use crate::export::arrays::ArrayError;
 use crate::export::folder::OutputError;
 use crate::export::metadata::SheetError;
 use crate::files::FileError;
+use crate::model::hub::HubError;
 use crate::model::inspect::InspectError;
 use crate::session::SessionError;
 
@@ -66,6 +69,9 @@ pub fn of(error: &anyhow::Error) -> Exit {
                 AnnotationError::Answers { .. } | AnnotationError::Whole { .. } => Exit::Input,
             };
         }
+        if let Some(error) = cause.downcast_ref::<HubError>() {
+            return of_hub(error);
+        }
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return of_file(error);
         }
@@ -90,16 +96,39 @@ fn of_file(error: &FileError) -> Exit {
     if error.is_write() { Exit::Output } else { Exit::Input }
 }
 
+fn of_hub(error: &HubError) -> Exit {
+    match error {
+        HubError::Name { .. }
+        | HubError::Pattern { .. }
+        | HubError::Variant { .. }
+        | HubError::NothingSelected { .. }
+        | HubError::LicenceNotAccepted { .. } => Exit::Usage,
+        HubError::Disk { .. } => Exit::Output,
+        HubError::File(error) => of_file(error),
+        HubError::Cancelled => Exit::Interrupted,
+        _ => Exit::Input,
+    }
+}
+
 fn of_session(error: &SessionError) -> Exit {
     if error.is_cancelled() {
         return Exit::Interrupted;
     }
     match error {
         SessionError::OutOfRange { .. } => Exit::Usage,
-        SessionError::Device(_) | SessionError::Distribution(_) => Exit::Compute,
-        SessionError::Decode(DecodeError::Device { .. } | DecodeError::NotFinite { .. }) => {
+        SessionError::Device(_) | SessionError::DeviceFailed(_) | SessionError::Distribution(_) => {
             Exit::Compute
         }
+        // A device that failed below an encoder, an adapter or an experiment.
+        error if error.device_failure().is_some() => Exit::Compute,
+        SessionError::Encoder(EncoderError::Device { .. })
+        | SessionError::Adapter(AdapterError::Device(_)) => Exit::Compute,
+        SessionError::Decode(
+            DecodeError::Device { .. }
+            | DecodeError::OutOfMemory { .. }
+            | DecodeError::NotFinite { .. }
+            | DecodeError::PriorNotFinite { .. },
+        ) => Exit::Compute,
         SessionError::Decode(DecodeError::Option { .. } | DecodeError::NoiseLevel { .. }) => {
             Exit::Usage
         }
@@ -109,6 +138,7 @@ fn of_session(error: &SessionError) -> Exit {
             Exit::Usage
         }
         SessionError::Training(TrainingError::Diverged { .. }) => Exit::Compute,
+        SessionError::Hub(error) => of_hub(error),
         SessionError::Panic(_) => Exit::Internal,
         SessionError::File(error) | SessionError::Experiment(ExperimentError::File(error)) => {
             of_file(error)

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::exit::usage;
 use super::progress::Progress;
 use super::{Context, Exit, table};
-use crate::encoder::ClipEncoder;
+use crate::encoder::Encoder;
 use crate::gallery::Dataset;
 use crate::session::recipe::ModelRef;
 use crate::session::request::or_demo;
@@ -57,8 +57,7 @@ impl Index {
         let progress = Progress::new(context.options.quiet);
         progress.start("load the encoder");
         let device = context.device()?;
-        let encoder =
-            ClipEncoder::load(&encoder_path, &device.device).map_err(SessionError::from)?;
+        let encoder = Encoder::load(&encoder_path, &device.device).map_err(SessionError::from)?;
         let hash = fingerprint::of_folder(&encoder_path)?;
         let reference = ModelRef { path: named, hash };
         progress.start("embed images");

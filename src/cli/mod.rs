@@ -18,6 +18,7 @@ mod replay;
 mod sample;
 mod search;
 mod select;
+mod serve;
 mod study;
 mod system;
 mod table;
@@ -81,10 +82,12 @@ enum Command {
     Annotate(annotate::Annotate),
     /// Rank models for new images or texts by how uncertain they are about them
     Select(select::Select),
-    /// Look into model folders and weight files
+    /// Download models from the hub, list those that are here, look into them
     Models(models::Models),
     /// Check this machine and the bundle
     Doctor(doctor::Doctor),
+    /// Offer this machine's device to Haze on other machines (--device remote:HOST)
+    Serve(serve::Serve),
     /// Measure every stage, or the window (bench ui)
     Bench(bench::Bench),
     /// Repeat the result of a sheet and compare
@@ -105,7 +108,7 @@ impl Context {
     /// # Errors
     /// When there is no such device.
     pub fn device(&self) -> Result<ComputeDevice, SessionError> {
-        Ok(ComputeDevice::open(self.options.device)?)
+        Ok(ComputeDevice::open(&self.options.device)?)
     }
 
     /// Finds the assets folder.
@@ -179,8 +182,13 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             done => return done,
         }
     }
+    if let Command::Serve(serve) = &command {
+        // A server runs until it is asked to end: burn listens for that.
+        return serve.run(&Context { options: cli.global, interrupt: Interrupt::default() });
+    }
     let context = Context { options: cli.global, interrupt: Interrupt::listen()? };
     match command {
+        Command::Serve(command) => command.run(&context),
         Command::Demo(command) => command.run(&context),
         Command::Sample(command) => command.run(&context),
         Command::Study(command) => command.run(&context),
@@ -213,7 +221,13 @@ fn keep_mesa_quiet() {
 
 /// Warnings always; `-v` shows what Haze does, `-vv` also what its libraries do. `RUST_LOG` wins.
 fn log_to_stderr(verbose: u8) {
-    let default = ["warn", "warn,haze=info", "info,haze=debug"][usize::from(verbose.min(2))];
+    // burn warns once per lost operation when a link drops, hf-hub calls every failed request an
+    // error; Haze says once what came of it.
+    let default = match verbose {
+        0 => "warn,burn_remote=error,hf_hub=off",
+        1 => "warn,burn_remote=error,hf_hub=off,haze=info",
+        _ => "info,haze=debug",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use crate::decoder::SchedulerKind;
+use crate::decoder::{SchedulerKind, VaeTiling};
 use crate::model::device::DeviceChoice;
+use crate::model::precision::PrecisionChoice;
 use crate::session::recipe::{Bridge, Recipe};
 use crate::session::request::ModelChoice;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalOptions {
-    /// Where tensors live: auto, cpu, vulkan, metal, dx12 or wgpu
+    /// Where tensors live: auto, cpu, vulkan, metal, dx12, wgpu, cuda, or remote:HOST[:PORT] for a
+    /// machine that runs haze serve
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
     /// Folder that holds the bundles
@@ -42,14 +44,17 @@ pub struct ModelOptions {
     /// Hugging Face folder of the frozen encoder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub encoder: Option<PathBuf>,
-    /// Folder of the probabilistic adapter
+    /// Folder of the probabilistic adapter; of prompt embeddings also a .pth or .safetensors file
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub adapter: Option<PathBuf>,
-    /// How a text query reaches image space: cross-modal, linear-map, mean-shift or none
-    /// [default: cross-modal]
+    /// How a text query reaches image space: cross-modal, prior, linear-map, mean-shift or none
+    /// [default: cross-modal; prompt-embeddings with a Stable Diffusion decoder]
     #[arg(long, value_name = "BRIDGE")]
     pub bridge: Option<Bridge>,
-    /// Diffusers folder of the unCLIP decoder
+    /// Diffusers folder with the prior of --bridge prior (Karlo, StableUnCLIP, Kandinsky 2.2)
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub prior: Option<PathBuf>,
+    /// Diffusers folder of the unCLIP decoder, or of a Stable Diffusion pipeline for prompt embeddings
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub decoder: Option<PathBuf>,
     /// Gallery: an index, an image folder, or a dataset file
@@ -64,6 +69,7 @@ impl ModelOptions {
             encoder: self.encoder.clone(),
             adapter: self.adapter.clone(),
             bridge: self.bridge,
+            prior: self.prior.clone(),
             decoder: self.decoder.clone(),
             gallery: self.gallery.clone(),
         }
@@ -89,6 +95,12 @@ pub struct SamplingOptions {
     /// Dropout passes behind the epistemic uncertainty [default: 100]
     #[arg(long, value_name = "N")]
     pub dropout_passes: Option<usize>,
+    /// Denoising steps of the prior [default: 25]
+    #[arg(long, value_name = "N")]
+    pub prior_steps: Option<usize>,
+    /// How strictly the prior follows the text; 1 switches guidance off [default: 4]
+    #[arg(long, value_name = "SCALE")]
+    pub prior_guidance: Option<f64>,
     /// Items listed, and k of P(in top k) [default: 10]
     #[arg(long, short = 'k', value_name = "K")]
     pub top_k: Option<usize>,
@@ -101,6 +113,11 @@ impl SamplingOptions {
         set(&mut recipe.sampling.seed, self.seed);
         set(&mut recipe.sampling.temperature, self.temperature);
         set(&mut recipe.sampling.dropout_passes, self.dropout_passes);
+        if recipe.models.bridge == Bridge::Prior {
+            let prior = recipe.sampling.prior.get_or_insert_default();
+            set(&mut prior.steps, self.prior_steps);
+            set(&mut prior.guidance_scale, self.prior_guidance);
+        }
         set(&mut recipe.retrieval.top_k, self.top_k);
     }
 }
@@ -130,6 +147,14 @@ pub struct DecodingOptions {
     /// Tiles decoded at once [default: as memory allows]; the result does not depend on it
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
+    /// What the decoder's UNet computes in: auto, f32, f16 or bf16. Auto takes f16 on a GPU with
+    /// matrix units; the CPU has f32 alone [default: auto]
+    #[arg(long, value_name = "FORMAT")]
+    pub precision: Option<PrecisionChoice>,
+    /// Decode images in overlapping tiles, which takes less memory and changes them a little: auto,
+    /// on or off [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub vae_tiling: Option<VaeTiling>,
 }
 
 impl DecodingOptions {
@@ -138,6 +163,8 @@ impl DecodingOptions {
         set(&mut recipe.decoding.guidance_scale, self.guidance);
         set(&mut recipe.decoding.noise_level, self.noise_level);
         set(&mut recipe.decoding.prompt, self.prompt.clone());
+        set(&mut recipe.decoding.precision, self.precision);
+        set(&mut recipe.decoding.vae_tiling, self.vae_tiling);
         if self.scheduler.is_some() {
             recipe.decoding.scheduler = self.scheduler;
         }
@@ -168,7 +195,7 @@ pub struct OutputOptions {
 mod tests {
     use clap::CommandFactory;
 
-    use crate::session::recipe::{Decoding, Retrieval, Sampling};
+    use crate::session::recipe::{Decoding, PriorSampling, Retrieval, Sampling};
 
     /// The help text of one option of `haze sample`.
     fn help(option: &str) -> String {
@@ -187,10 +214,14 @@ mod tests {
             ("seed", sampling.seed.to_string()),
             ("temperature", sampling.temperature.to_string()),
             ("dropout-passes", sampling.dropout_passes.to_string()),
+            ("prior-steps", PriorSampling::default().steps.to_string()),
+            ("prior-guidance", PriorSampling::default().guidance_scale.to_string()),
             ("top-k", Retrieval::default().top_k.to_string()),
             ("steps", decoding.steps.to_string()),
             ("guidance", decoding.guidance_scale.to_string()),
             ("noise-level", decoding.noise_level.to_string()),
+            ("precision", decoding.precision.to_string()),
+            ("vae-tiling", decoding.vae_tiling.to_string()),
         ] {
             let help = help(option);
             assert!(help.contains(&format!("[default: {value}]")), "--{option}: {help}");

@@ -47,6 +47,18 @@ impl Progress {
         self.bar.set_position(done as u64);
     }
 
+    /// `done` of `total` bytes.
+    pub fn advance_bytes(&self, done: u64, total: u64) {
+        if self.bar.length() != Some(total) {
+            self.bar.set_length(total);
+            self.bar.set_style(style(
+                "{spinner} {msg}  {wide_bar}  {binary_bytes}/{binary_total_bytes}, \
+                 {binary_bytes_per_sec}, {eta} left",
+            ));
+        }
+        self.bar.set_position(done);
+    }
+
     /// Replaces the text beside the bar.
     pub fn message(&self, text: String) {
         self.bar.set_message(text);

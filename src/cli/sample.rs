@@ -12,7 +12,7 @@ use super::{Context, Exit, table};
 use crate::export::folder::{OutputFolder, SHEET_FILE, next_free, slug, write_result};
 use crate::export::sheet::{items, share};
 use crate::session::plan::Plan;
-use crate::session::recipe::{Recipe, RecipeQuery};
+use crate::session::recipe::{Bridge, Recipe, RecipeQuery};
 use crate::session::request::{self, Parts};
 use crate::session::result::QueryResult;
 use crate::session::{Assets, Session};
@@ -180,11 +180,15 @@ fn json_of(result: &QueryResult, folder: &Path) -> serde_json::Value {
         "out": folder,
         "sheet": folder.join(SHEET_FILE),
         "query": result.recipe.query,
+        "route": result.recipe.models.bridge,
+        "note": result.recipe.models.bridge.note(),
         "device": result.device,
         "uncertainty": {
             "aleatoric": result.distribution.mean_aleatoric(),
             "epistemic": result.distribution.mean_epistemic(),
             "total": result.distribution.mean_total(),
+            // Predicted by an adapter, or estimated from samples of a prior.
+            "empirical": result.recipe.models.bridge == Bridge::Prior,
             "entropy_nats": result.distribution.entropy(),
             "reference": result.reference,
         },
@@ -196,7 +200,20 @@ fn json_of(result: &QueryResult, folder: &Path) -> serde_json::Value {
 
 /// The summary that a person reads.
 fn text_of(result: &QueryResult, folder: &Path) -> String {
-    let mut text = format!("{}\n\n", heading(result));
+    let mut text = format!("{}\n", heading(result));
+    match (result.recipe.models.bridge.note(), &result.recipe.query) {
+        (Some(note), _) => {
+            text += &format!(
+                "\nAnother experiment: {note}.\nRetrieval and the comparison of pictures with their \
+                 samples are off: neither has a meaning outside of the shared space.\n"
+            );
+        }
+        (None, RecipeQuery::Text(_)) => {
+            text += &format!("to image space by {}\n", result.recipe.models.bridge.route());
+        }
+        (None, RecipeQuery::Image { .. }) => {}
+    }
+    text += "\n";
     text += &uncertainty_text(result);
     if let Some(retrieved) = &result.retrieval {
         text += &format!(
@@ -265,6 +282,15 @@ fn uncertainty_text(result: &QueryResult) -> String {
         "Uncertainty (mean variance over {} dimensions, squared embedding units)\n",
         distribution.dim()
     );
+    if result.recipe.models.bridge == Bridge::Prior {
+        text += &format!(
+            "  aleatoric  {:.4}  (empirical: estimated from {} samples of the prior)\n",
+            distribution.mean_aleatoric(),
+            result.draws.values.len()
+        );
+        text += "  epistemic  not estimated\n";
+        return text;
+    }
     text += &format!("  aleatoric  {:.4}\n", distribution.mean_aleatoric());
     text += &format!(
         "  epistemic  {:.4}  ({} dropout passes)\n",
@@ -293,7 +319,6 @@ mod tests {
     use super::*;
     use crate::app::command_line::arguments;
     use crate::decoder::SchedulerKind;
-    use crate::session::recipe::Bridge;
     use crate::session::request::ModelChoice;
 
     #[test]

@@ -35,6 +35,15 @@ pub struct Select {
     /// Encoder of a candidate, where captions are not embedded yet [default: the demo's]
     #[arg(long, value_name = "NAME=DIR")]
     encoder: Vec<Named>,
+    /// Also rank means of the weights of two candidates' adapters; both must have the same items
+    #[arg(long, value_name = "NAME", num_args = 2, conflicts_with = "mean_adapter")]
+    interpolate: Vec<String>,
+    /// Means between the two, evenly spaced: 3 are at 1/4, 1/2 and 3/4
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "interpolate", value_parser = clap::value_parser!(u16).range(1..=100))]
+    steps: u16,
+    /// Use the mean of the weights of all adapters for every candidate, as ProbVLM's table 2 does
+    #[arg(long)]
+    mean_adapter: bool,
     /// Target items: image or text
     #[arg(long, value_name = "MODALITY", default_value = "image", value_parser = modality)]
     items: Modality,
@@ -137,18 +146,86 @@ impl Select {
         let of = |given: &[Named], name: &str| {
             given.iter().find(|named| named.name == name).map(|named| named.value.clone())
         };
-        self.candidates
-            .iter()
-            .map(|Named { name, value }| {
-                Ok(CandidateFiles {
-                    name: name.clone(),
-                    target: source(value)?,
-                    adapter: of(&self.adapter, name).map(PathBuf::from),
-                    reference: of(&self.reference, name).map(|text| source(&text)).transpose()?,
-                    encoder: of(&self.encoder, name).map(PathBuf::from),
-                })
+        let files = |Named { name, value }: &Named| {
+            let adapter = of(&self.adapter, name);
+            Ok(CandidateFiles {
+                name: name.clone(),
+                target: source(value)?,
+                adapter: adapter.into_iter().map(|folder| (PathBuf::from(folder), 1.0)).collect(),
+                reference: of(&self.reference, name).map(|text| source(&text)).transpose()?,
+                encoder: of(&self.encoder, name).map(PathBuf::from),
             })
-            .collect()
+        };
+        let mut found: Vec<_> = self.candidates.iter().map(files).collect::<anyhow::Result<_>>()?;
+        if let [first, last] = &self.interpolate[..] {
+            let between = self.between(&found, first, last)?;
+            found.extend(between);
+        }
+        if self.mean_adapter {
+            let all: Vec<PathBuf> =
+                found.iter().flat_map(|f| f.adapter.iter().map(|(path, _)| path.clone())).collect();
+            if all.len() < found.len() {
+                return Err(usage(format!(
+                    "--mean-adapter: {} of {} candidates have an adapter; give each one with \
+                     --adapter NAME=DIR",
+                    all.len(),
+                    found.len()
+                )));
+            }
+            let share = 1.0 / all.len() as f64;
+            for files in &mut found {
+                files.adapter = all.iter().map(|path| (path.clone(), share)).collect();
+            }
+        }
+        Ok(found)
+    }
+
+    /// The candidates between two, which differ from the first in their adapters.
+    fn between(
+        &self,
+        candidates: &[CandidateFiles],
+        first: &str,
+        last: &str,
+    ) -> anyhow::Result<Vec<CandidateFiles>> {
+        let option = format!("--interpolate {first} {last}");
+        let find = |name: &str| {
+            let found = candidates.iter().find(|candidate| candidate.name == name);
+            let found = found.ok_or_else(|| {
+                let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+                usage(format!(
+                    "{option}: no candidate is called {name}; candidates are {}",
+                    names.join(", ")
+                ))
+            })?;
+            match &found.adapter[..] {
+                [(folder, _)] => Ok((found, folder.clone())),
+                _ => Err(usage(format!(
+                    "{option}: {name} has no adapter; give it with --adapter {name}=DIR"
+                ))),
+            }
+        };
+        let ((from, from_adapter), (to, to_adapter)) = (find(first)?, find(last)?);
+        if from.name == to.name {
+            return Err(usage(format!("{option}: the same candidate twice; name two")));
+        }
+        if (&from.target, &from.encoder) != (&to.target, &to.encoder) {
+            return Err(usage(format!(
+                "{option}: their items are {} and {}; a mean of two adapters takes the embeddings \
+                 of one encoder, give both candidates the same PATH",
+                from.target, to.target
+            )));
+        }
+        let steps = usize::from(self.steps);
+        let step = |i: usize| {
+            let share = i as f64 / (steps + 1) as f64;
+            CandidateFiles {
+                name: format!("{:.3} {first} + {share:.3} {last}", 1.0 - share),
+                adapter: vec![(from_adapter.clone(), 1.0 - share), (to_adapter.clone(), share)],
+                reference: from.reference.clone().filter(|_| from.reference == to.reference),
+                ..from.clone()
+            }
+        };
+        Ok((1..=steps).map(step).collect())
     }
 }
 

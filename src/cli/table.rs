@@ -1,5 +1,7 @@
 //! Plain-text tables for people: columns as wide as their content, numbers to the right.
 
+pub use crate::files::readable_size as bytes;
+
 /// One column.
 pub struct Column {
     pub title: String,
@@ -46,18 +48,6 @@ pub fn shorten(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).collect::<String>() + "\u{2026}"
 }
 
-/// A number of bytes as people read it.
-pub fn bytes(count: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,12 +57,5 @@ mod tests {
         let rows = vec![vec!["cake".to_owned(), "1".to_owned()], vec!["pie".into(), "10".into()]];
         let text = render(&[words("item"), numbers("rank")], &rows);
         assert_eq!(text, "  item  rank\n  cake     1\n  pie     10\n");
-    }
-
-    #[test]
-    fn byte_counts_are_readable() {
-        assert_eq!(bytes(12), "12 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(5 << 30), "5.0 GiB");
     }
 }

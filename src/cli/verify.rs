@@ -8,7 +8,9 @@ use serde_json::json;
 use super::exit::usage;
 use super::{Context, Exit};
 use crate::files::FileError;
-use crate::verify::{CaseReport, Outcome, verify_folder};
+use crate::model::precision::PrecisionChoice;
+use crate::session::SessionError;
+use crate::verify::{CaseReport, Outcome, Standard, verify_folder};
 
 /// Run golden cases and compare with their expected outputs
 #[derive(Debug, Args)]
@@ -16,6 +18,18 @@ pub struct Verify {
     /// Folder with cases (`case.json`, `inputs.safetensors`, `expected.safetensors`) at any depth
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
+    /// Multiply all tolerances, which are those of float32 on a CPU: a GPU sums in another order
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
+    loosen: f64,
+    /// What UNets compute in: auto, f32, f16 or bf16; the CPU has f32 alone. The case must state a
+    /// tolerance for it (`atol_f16`, `atol_bf16`)
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    precision: PrecisionChoice,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| (1.0..=1e6).contains(factor));
+    factor.ok_or_else(|| "expected a number from 1 to 1e6".to_owned())
 }
 
 impl Verify {
@@ -27,7 +41,9 @@ impl Verify {
         };
         let print = !context.options.json;
         let mut interrupted = false;
-        let reports = verify_folder(&self.folder, &device.device, |report| {
+        let precision = device.precision(self.precision).map_err(SessionError::from)?;
+        let standard = Standard { loosen: self.loosen, precision };
+        let reports = verify_folder(&self.folder, &device.device, standard, |report| {
             if print {
                 println!("{}", line_of(report));
             }
@@ -36,7 +52,7 @@ impl Verify {
         })
         .map_err(FileError::read(&self.folder))?;
         if interrupted {
-            return Err(crate::session::SessionError::Cancelled.into());
+            return Err(SessionError::Cancelled.into());
         }
         if reports.is_empty() {
             return Err(usage(format!("{}: no case.json below it", self.folder.display())));
@@ -57,6 +73,8 @@ impl Verify {
             "failed": failed,
             "skipped": skipped,
             "device": device.label,
+            "loosen": self.loosen,
+            "precision": precision,
             "cases": reports.iter().map(json_of).collect::<Vec<_>>(),
         });
         context.print(&json, text + "\n")?;

@@ -20,7 +20,7 @@ pub fn open(
 ) -> anyhow::Result<Exit> {
     let app = AppOptions {
         // What was not asked for is left to the window's settings.
-        device: Some(options.device).filter(|device| *device != DeviceChoice::Auto),
+        device: Some(options.device.clone()).filter(|device| *device != DeviceChoice::Auto),
         query: query.map(str::to_owned),
         screenshot_to: screenshot.map(Path::to_owned),
         ..AppOptions::new(Assets::find(options.assets.as_deref())?)

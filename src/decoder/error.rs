@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::model_error::ModelError;
 use crate::encoder::EncoderError;
 use crate::model::config::ConfigError;
+use crate::model::device_failure::explain;
 use crate::model::weights::WeightsError;
 
 /// Any failure of the decoder. Messages name what was found, what was expected and what to do.
@@ -18,6 +19,8 @@ pub enum DecodeError {
     Model(#[from] ModelError),
     #[error("the decoder's text encoder: {0}")]
     Text(#[from] EncoderError),
+    #[error("the prior's text encoder: {0}")]
+    PriorText(EncoderError),
     #[error(
         "unknown scheduler {0:?}; expected ddim, ddpm, pndm, euler, euler-ancestral, \
          dpmsolver++, unipc or unclip"
@@ -42,25 +45,38 @@ pub enum DecodeError {
     Option { option: &'static str, found: String, expected: String },
     #[error(
         "the latents became infinite or not a number at step {step} of {steps}; \
-         lower the guidance scale, choose another scheduler, or try --device cpu"
+         lower the guidance scale, choose another scheduler, or try --precision f32 or --device cpu"
     )]
     NotFinite { step: usize, steps: usize },
     #[error(
-        "the device failed while decoding a batch of {batch_size}: {reason}; \
-         try a smaller batch size"
+        "the prior's embeddings became infinite or not a number at step {step} of {steps}; \
+         lower the prior's guidance scale, or try --device cpu"
     )]
+    PriorNotFinite { step: usize, steps: usize },
+    #[error("the device failed while decoding a batch of {batch_size}: {}", explain(reason))]
     Device { batch_size: usize, reason: String },
+    #[error(
+        "the device ran out of memory while {stage} a batch of {batch_size}: {reason}; {advice}"
+    )]
+    OutOfMemory { stage: &'static str, batch_size: usize, reason: String, advice: String },
     #[error("decoding was cancelled")]
     Cancelled,
     #[error("the noise has shape {found:?}, expected {expected:?}")]
     NoiseShape { found: Vec<usize>, expected: Vec<usize> },
     #[error("{}: cannot be used as a decoder: {reason}", path.display())]
     Folder { path: PathBuf, reason: String },
+    #[error("{}: cannot be used as a prior: {reason}", path.display())]
+    PriorFolder { path: PathBuf, reason: String },
 }
 
 impl DecodeError {
     /// A decoder folder whose parts do not fit each other or Haze.
     pub(crate) fn folder(path: &Path, reason: impl Into<String>) -> Self {
         DecodeError::Folder { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// A folder that holds no prior, or one whose parts do not fit each other.
+    pub(crate) fn prior_folder(path: &Path, reason: impl Into<String>) -> Self {
+        DecodeError::PriorFolder { path: path.to_owned(), reason: reason.into() }
     }
 }

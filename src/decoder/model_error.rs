@@ -1,7 +1,5 @@
 //! Why a network of the decoder could not be loaded or run.
 
-use std::path::PathBuf;
-
 use crate::model::config::ConfigError;
 use crate::model::weights::WeightsError;
 
@@ -12,12 +10,6 @@ pub enum ModelError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    #[error(
-        "{}: no weights; expected diffusion_pytorch_model.safetensors, \
-         diffusion_pytorch_model.fp16.safetensors or diffusion_pytorch_model.bin",
-        folder.display()
-    )]
-    NoWeights { folder: PathBuf },
     #[error("{input} has shape {found:?}, expected {expected}")]
     Shape { input: &'static str, found: Vec<usize>, expected: String },
     #[error("{0}")]

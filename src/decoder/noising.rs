@@ -9,9 +9,9 @@ use std::path::Path;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::DecodeError;
-use super::layers::weight_file;
 use super::scheduler::{NoiseTable, SchedulerConfig, SchedulerKind};
-use crate::model::weights::Weights;
+use crate::model::checkpoint;
+use crate::model::precision::Precision;
 
 /// Slowest wavelength of the level's code, in units of 2 pi levels.
 const MAX_PERIOD: f64 = 10_000.0;
@@ -31,7 +31,7 @@ impl ImageNormalizer {
     /// # Errors
     /// When the file is missing, the two tensors differ in shape, or a deviation is not above 0.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, DecodeError> {
-        let weights = Weights::open(&weight_file(folder)?)?;
+        let weights = checkpoint::open(folder, checkpoint::DIFFUSERS, Precision::F32)?;
         let mean: Tensor<2> = weights.tensor("mean", device)?;
         let std: Tensor<2> = weights.tensor("std", device)?;
         let (found, expected) = (std.dims(), mean.dims());
@@ -64,6 +64,22 @@ impl ImageNormalizer {
     /// normalized * std + mean, `[B, D]`.
     pub fn denormalize(&self, normalized: Tensor<2>) -> Tensor<2> {
         normalized * self.std.clone() + self.mean.clone()
+    }
+}
+
+/// Dimension of the embeddings that the pipeline in that folder decodes, without loading it.
+///
+/// # Errors
+/// When its `image_normalizer/` is missing or has no mean.
+pub fn embedding_dim(pipeline: &Path) -> Result<usize, DecodeError> {
+    let folder = pipeline.join("image_normalizer");
+    let weights = checkpoint::open(&folder, checkpoint::DIFFUSERS, Precision::F32)?;
+    match weights.shape("mean").as_deref() {
+        Some([1, dim]) => Ok(*dim),
+        found => Err(DecodeError::folder(
+            &folder,
+            format!("mean has shape {:?}, expected [1, D]", found.unwrap_or_default()),
+        )),
     }
 }
 

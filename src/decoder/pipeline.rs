@@ -3,29 +3,29 @@
 //! An embedding is noised to a class vector; a UNet conditioned on it and on a text denoises
 //! latents step by step, with classifier-free guidance; a VAE turns the latents into pixels.
 //! [`UnClipPipeline::decode`] does it all; its stages are public for tests and for callers with
-//! noise or latents of their own.
+//! noise or latents of their own. What does not depend on how the UNet is conditioned is
+//! [`LatentDiffusion`], which the route by prompt embeddings ([`super::prompt`]) shares.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, Range};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use image::RgbImage;
-use serde_json::Value;
 
+use super::kind::PipelineKind;
 use super::latent_preview::LatentPreview;
+use super::layers::Engine;
 use super::noise::TileNoise;
 use super::plan::{MemoryModel, automatic_batch_size, vae_batch_size};
+use super::prompt_encoder::PromptEncoder;
 use super::scheduler::{Scheduler, SchedulerConfig, SchedulerKind};
 use super::unet::{Conditioning, UNet};
-use super::vae::Vae;
+use super::vae::{Vae, VaeTiling};
 use super::{DecodeError, DecodePlan, ImageNoiser};
-use crate::encoder::clip::ClipTextModel;
-use crate::encoder::tokenizer::ClipTokenizer;
-use crate::model::config::read_json;
+use crate::model::precision::Precision;
 
-/// Pipelines with the parts that decoding needs.
-const PIPELINE_CLASSES: [&str; 2] = ["StableUnCLIPImg2ImgPipeline", "StableUnCLIPPipeline"];
 /// Longest side of an image in pixels.
 const SIDE_LIMIT: u32 = 8192;
 /// Most guidance that can be asked for; useful values lie below 20.
@@ -56,6 +56,8 @@ pub struct DecodeOptions {
     pub common_noise: u64,
     /// Tiles denoised together; None: as many as fit a memory budget.
     pub batch_size: Option<usize>,
+    /// Whether the VAE decodes in tiles, which changes the images a little.
+    pub vae_tiling: VaeTiling,
     /// Index of the first embedding among all tiles of the run, which selects independent noise.
     pub first_tile: u64,
 }
@@ -74,6 +76,7 @@ impl Default for DecodeOptions {
             independent_noise: false,
             common_noise: 0,
             batch_size: None,
+            vae_tiling: VaeTiling::Auto,
             first_tile: 0,
         }
     }
@@ -109,8 +112,9 @@ impl DecodeProgress<'_> {
 
 /// The clean images predicted halfway, decoded only on demand.
 pub struct Preview<'a> {
-    pipeline: &'a UnClipPipeline,
+    pipeline: &'a LatentDiffusion,
     latents: Tensor<4>,
+    tiling: VaeTiling,
 }
 
 impl Preview<'_> {
@@ -119,7 +123,7 @@ impl Preview<'_> {
     /// # Errors
     /// When the device fails.
     pub fn images(&self) -> Result<Vec<RgbImage>, DecodeError> {
-        self.pipeline.images(self.latents.clone())
+        self.pipeline.images(self.latents.clone(), self.tiling)
     }
 
     /// Rough colours of the predictions, a fraction of the size and of the time.
@@ -127,7 +131,7 @@ impl Preview<'_> {
     /// # Errors
     /// When the device fails.
     pub fn rough_images(&self) -> Result<Vec<RgbImage>, DecodeError> {
-        let UnClipPipeline { rough, vae, device, .. } = self.pipeline;
+        let LatentDiffusion { rough, vae, device, .. } = self.pipeline;
         if rough.get().is_none() {
             // Another thread may have been quicker; both have fitted the same map.
             let _ = rough.set(LatentPreview::fit(vae, device)?);
@@ -148,7 +152,7 @@ pub struct Prompts {
 #[derive(Debug, Clone)]
 pub struct Condition {
     conditioning: Conditioning,
-    class_labels: Tensor<2>,
+    class_labels: Option<Tensor<2>>,
     hidden_states: Tensor<3>,
     /// None without guidance.
     guidance_scale: Option<f64>,
@@ -156,9 +160,9 @@ pub struct Condition {
 
 impl Condition {
     /// Class vectors as the UNet gets them: `[B, 2 D]`, or with guidance `[2 B, 2 D]`, zeros
-    /// first.
-    pub fn class_labels(&self) -> &Tensor<2> {
-        &self.class_labels
+    /// first. None for a UNet without class vectors.
+    pub fn class_labels(&self) -> Option<&Tensor<2>> {
+        self.class_labels.as_ref()
     }
 
     /// Text states as the UNet gets them: `[R, L, E]`, or with guidance `[2 R, L, E]`, negative
@@ -201,19 +205,36 @@ pub struct DenoisingStep<'a> {
     pub predicted_original: &'a Tensor<4>,
 }
 
-/// A decoder with its weights on a device.
+/// Prepares the UNet for a range of tiles that have this noise.
+pub(super) type ConditionOf<'a> =
+    &'a mut dyn FnMut(Range<usize>, &TileNoise) -> Result<Condition, DecodeError>;
+
+/// What all latent diffusion decoders have in common, with its weights on a device.
 #[derive(Debug)]
-pub struct UnClipPipeline {
+pub struct LatentDiffusion {
     device: Device,
     unet: UNet,
     vae: Vae,
-    noiser: ImageNoiser,
-    text_encoder: ClipTextModel,
-    tokenizer: ClipTokenizer,
+    text: Arc<PromptEncoder>,
     scheduler: SchedulerConfig,
     memory: MemoryModel,
     /// Made when the first preview is wanted.
     rough: OnceLock<LatentPreview>,
+}
+
+/// A decoder of image embeddings with its weights on a device.
+#[derive(Debug)]
+pub struct UnClipPipeline {
+    parts: LatentDiffusion,
+    noiser: ImageNoiser,
+}
+
+impl Deref for UnClipPipeline {
+    type Target = LatentDiffusion;
+
+    fn deref(&self) -> &LatentDiffusion {
+        &self.parts
+    }
 }
 
 impl UnClipPipeline {
@@ -224,43 +245,30 @@ impl UnClipPipeline {
     /// # Errors
     /// When a part is missing, damaged or unsupported, or the parts do not fit each other.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, DecodeError> {
-        check_class(&folder.join("model_index.json"))?;
-        let unet = UNet::load(&folder.join("unet"), device)?;
-        let vae = Vae::load(&folder.join("vae"), device)?;
+        Self::load_in(folder, device, Precision::F32)
+    }
+
+    /// As [`Self::load`], with a UNet that computes in `precision`; the kernels of the CPU stay in
+    /// float32, and so do the VAE, the text encoder, and the latents between the steps.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when a weight is beyond the range of the precision.
+    pub fn load_in(
+        folder: &Path,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, DecodeError> {
+        PipelineKind::of(folder)?.require(PipelineKind::UnClip, folder)?;
+        let text = Arc::new(PromptEncoder::load(folder, device)?);
+        let parts = LatentDiffusion::load(folder, text, device, precision)?;
         let noiser = ImageNoiser::load(folder, device)?;
-        let text_encoder = ClipTextModel::load(&folder.join("text_encoder"), device)?;
-        let text = text_encoder.config();
-        let tokenizer =
-            ClipTokenizer::load(&folder.join("tokenizer"), text.max_position_embeddings)?;
-        tokenizer.check_vocab_size(text.vocab_size)?;
-        for (what, found, expected) in [
-            ("the UNet's latent channels (in_channels)", unet.in_channels(), vae.latent_channels()),
-            ("the UNet's out_channels", unet.out_channels(), vae.latent_channels()),
-            ("the text encoder's hidden_size", text.transformer.hidden_size, unet.text_dim()),
-            (
-                "the UNet's class vector (projection_class_embeddings_input_dim)",
-                unet.class_vector_len().unwrap_or(0),
-                2 * noiser.dim(),
-            ),
-        ] {
-            if found != expected {
-                return Err(DecodeError::folder(
-                    folder,
-                    format!("{what} is {found}, but the other parts need {expected}"),
-                ));
-            }
-        }
-        Ok(Self {
-            memory: MemoryModel::read(folder, text)?,
-            scheduler: SchedulerConfig::read(&folder.join("scheduler"))?,
-            device: device.clone(),
-            unet,
-            vae,
-            noiser,
-            text_encoder,
-            tokenizer,
-            rough: OnceLock::new(),
-        })
+        check_size(
+            folder,
+            "the UNet's class vector (projection_class_embeddings_input_dim)",
+            parts.unet.class_vector_len().unwrap_or(0),
+            2 * noiser.dim(),
+        )?;
+        Ok(Self { parts, noiser })
     }
 
     /// Dimension D of the image embeddings that this pipeline decodes.
@@ -273,74 +281,16 @@ impl UnClipPipeline {
         &self.noiser
     }
 
-    /// The VAE, which can also encode images.
-    pub fn vae(&self) -> &Vae {
-        &self.vae
-    }
-
-    /// A scheduler for one run of `steps` steps; `kind` None takes the one of the folder.
-    ///
-    /// # Errors
-    /// When the config does not work with that algorithm or number of steps.
-    pub fn scheduler(
-        &self,
-        kind: Option<SchedulerKind>,
-        steps: usize,
-    ) -> Result<Scheduler<4>, DecodeError> {
-        let kind = match kind {
-            Some(kind) => kind,
-            None => self.scheduler.kind()?,
-        };
-        Scheduler::new(&self.scheduler, kind, steps)
-    }
-
     /// What decoding `tiles` embeddings will cost.
     ///
     /// # Errors
     /// When an option is out of range.
     pub fn plan(&self, tiles: usize, options: &DecodeOptions) -> Result<DecodePlan, DecodeError> {
-        let steps = self.scheduler(options.scheduler, options.steps)?.timesteps().len();
-        let guidance_scale = options.guidance_scale;
-        if !(0.0..=GUIDANCE_LIMIT).contains(&guidance_scale) {
-            return Err(DecodeError::Option {
-                option: "the guidance scale",
-                found: guidance_scale.to_string(),
-                expected: format!("0 to {GUIDANCE_LIMIT}"),
-            });
-        }
         if options.noise_level >= self.noiser.levels() {
             let (found, levels) = (options.noise_level, self.noiser.levels());
             return Err(DecodeError::NoiseLevel { found, levels });
         }
-        let (width, height) = self.size(options)?;
-        let halves = if guidance_scale > 1.0 { 2 } else { 1 };
-        let [_, latent_height, latent_width] = self.latent_shape((width, height));
-        let unet = self.memory.unet_activations((latent_height * latent_width) as u64);
-        let vae = self.memory.vae_activations(u64::from(width) * u64::from(height));
-        let batch_size = match options.batch_size {
-            Some(0) => {
-                return Err(DecodeError::Option {
-                    option: "the batch size",
-                    found: "0".to_owned(),
-                    expected: "at least 1".to_owned(),
-                });
-            }
-            Some(size) => size,
-            None => automatic_batch_size(unet * halves as u64),
-        };
-        let batch_size = batch_size.min(tiles.max(1));
-        let activations = (unet.saturating_mul((halves * batch_size) as u64))
-            .max(vae.saturating_mul(vae_batch_size(vae, batch_size) as u64));
-        Ok(DecodePlan {
-            tiles,
-            steps,
-            unet_evaluations: tiles * steps * halves,
-            batches: tiles.div_ceil(batch_size),
-            batch_size,
-            width,
-            height,
-            bytes: self.memory.weights().saturating_add(activations),
-        })
+        self.plan_tiles(tiles, options)
     }
 
     /// Decodes embeddings `[D]` each, in the scale of the encoder (not normalised), to one image
@@ -357,73 +307,19 @@ impl UnClipPipeline {
         on_step: &mut dyn FnMut(DecodeProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<RgbImage>, DecodeError> {
         let dim = self.embedding_dim();
-        for embedding in embeddings {
-            if embedding.len() != dim {
-                return Err(DecodeError::EmbeddingDim { found: embedding.len(), expected: dim });
-            }
-        }
-        if let Some(tile) = embeddings.iter().position(|e| e.iter().any(|v| !v.is_finite())) {
-            return Err(DecodeError::EmbeddingNotFinite { tile });
-        }
+        check_embeddings(embeddings, dim)?;
         let plan = self.plan(embeddings.len(), options)?;
         let prompts = self.prompts(&[&options.prompt], &[&options.negative_prompt])?;
-        let latent_shape = self.latent_shape((plan.width, plan.height));
-        let mut images: Vec<RgbImage> = Vec::with_capacity(embeddings.len());
-        for (batch, chunk) in embeddings.chunks(plan.batch_size).enumerate() {
-            let first = options.first_tile + images.len() as u64;
-            let indices = match options.independent_noise {
-                true => (first..).take(chunk.len()).collect(),
-                false => vec![options.common_noise],
-            };
-            let mut noise = TileNoise::new(options.seed, indices, chunk.len());
-            let rows = TensorData::new(chunk.concat(), [chunk.len(), dim]);
+        let mut condition = |tiles: Range<usize>, noise: &TileNoise| {
+            let rows = TensorData::new(embeddings[tiles.clone()].concat(), [tiles.len(), dim]);
             let class_vectors = self.noiser.noise_image_embeddings(
                 Tensor::from_data(rows, (&self.device, DType::F32)),
                 options.noise_level,
                 noise.embedding_noise(dim, &self.device),
             )?;
-            let condition = self.condition(class_vectors, &prompts, options.guidance_scale)?;
-            let scheduler = self.scheduler(options.scheduler, options.steps)?;
-            let latents = noise
-                .initial_latents(latent_shape, &self.device)
-                .mul_scalar(scheduler.init_noise_sigma());
-            let latents = self.denoise_latents(
-                latents,
-                &condition,
-                scheduler,
-                &mut |_| noise.next_step(latent_shape, &self.device),
-                &mut |step| {
-                    let latents = step.predicted_original.clone();
-                    let preview = Preview { pipeline: self, latents };
-                    on_step(progress(&plan, batch, step.call + 1, &images, Some(preview)))
-                },
-            )?;
-            images.extend(self.images(latents)?);
-            if on_step(progress(&plan, batch, plan.steps, &images, None)).is_break() {
-                return Err(DecodeError::Cancelled);
-            }
-        }
-        Ok(images)
-    }
-
-    /// Text states of `positive` prompts and of those that guidance steers away from. Both lists
-    /// have one prompt for all tiles, or one per tile.
-    ///
-    /// # Errors
-    /// When a list is empty, their lengths differ, or a text cannot be tokenized.
-    pub fn prompts(&self, positive: &[&str], negative: &[&str]) -> Result<Prompts, DecodeError> {
-        if positive.is_empty() || positive.len() != negative.len() {
-            return Err(DecodeError::Option {
-                option: "the number of negative prompts",
-                found: negative.len().to_string(),
-                expected: format!("that of the prompts ({}), and at least 1", positive.len()),
-            });
-        }
-        let encode = |texts: &[&str]| {
-            let tokens = self.tokenizer.encode(texts)?;
-            self.text_encoder.last_hidden_state(&tokens)
+            self.condition(class_vectors, &prompts, options.guidance_scale)
         };
-        Ok(Prompts { positive: encode(positive)?, negative: encode(negative)? })
+        self.decode_tiles(&plan, options, &mut condition, on_step)
     }
 
     /// Prepares the UNet for a batch with class vectors `[B, 2 D]`. Guidance (a scale above 1)
@@ -453,11 +349,232 @@ impl UnClipPipeline {
         } else {
             (class_vectors, positive)
         };
+        self.prepare(hidden_states, Some(class_labels), guided.then_some(guidance_scale))
+    }
+}
+
+impl LatentDiffusion {
+    /// Reads the folders `unet`, `vae` and `scheduler` of a pipeline whose text encoder is `text`.
+    ///
+    /// # Errors
+    /// When a part is missing, damaged or unsupported, or the parts do not fit each other.
+    pub(super) fn load(
+        folder: &Path,
+        text: Arc<PromptEncoder>,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, DecodeError> {
+        let unet = UNet::load_in(&folder.join("unet"), device, precision)?;
+        let vae = Vae::load(&folder.join("vae"), device)?;
+        for (what, found, expected) in [
+            ("the UNet's latent channels (in_channels)", unet.in_channels(), vae.latent_channels()),
+            ("the UNet's out_channels", unet.out_channels(), vae.latent_channels()),
+            ("the text encoder's hidden_size", text.width(), unet.text_dim()),
+        ] {
+            check_size(folder, what, found, expected)?;
+        }
+        let stores_scores = Engine::for_device(device) == Engine::Burn;
+        Ok(Self {
+            memory: MemoryModel::read(folder, text.config(), unet.precision(), stores_scores)?,
+            scheduler: SchedulerConfig::read(&folder.join("scheduler"))?,
+            device: device.clone(),
+            unet,
+            vae,
+            text,
+            rough: OnceLock::new(),
+        })
+    }
+
+    /// What the UNet computes in.
+    pub fn precision(&self) -> Precision {
+        self.unet.precision()
+    }
+
+    /// The text encoder with its tokenizer.
+    pub fn text(&self) -> &PromptEncoder {
+        &self.text
+    }
+
+    /// The UNet.
+    pub(super) fn unet(&self) -> &UNet {
+        &self.unet
+    }
+
+    /// Where the weights live.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The VAE, which can also encode images.
+    pub fn vae(&self) -> &Vae {
+        &self.vae
+    }
+
+    /// A scheduler for one run of `steps` steps; `kind` None takes the one of the folder.
+    ///
+    /// # Errors
+    /// When the config does not work with that algorithm or number of steps.
+    pub fn scheduler(
+        &self,
+        kind: Option<SchedulerKind>,
+        steps: usize,
+    ) -> Result<Scheduler<4>, DecodeError> {
+        let kind = match kind {
+            Some(kind) => kind,
+            None => self.scheduler.kind()?,
+        };
+        Scheduler::new(&self.scheduler, kind, steps)
+    }
+
+    /// What decoding `tiles` tiles will cost.
+    ///
+    /// # Errors
+    /// When an option is out of range.
+    pub(super) fn plan_tiles(
+        &self,
+        tiles: usize,
+        options: &DecodeOptions,
+    ) -> Result<DecodePlan, DecodeError> {
+        let steps = self.scheduler(options.scheduler, options.steps)?.timesteps().len();
+        let guidance_scale = options.guidance_scale;
+        if !(0.0..=GUIDANCE_LIMIT).contains(&guidance_scale) {
+            return Err(DecodeError::Option {
+                option: "the guidance scale",
+                found: guidance_scale.to_string(),
+                expected: format!("0 to {GUIDANCE_LIMIT}"),
+            });
+        }
+        let (width, height) = self.size(options)?;
+        let halves = if guidance_scale > 1.0 { 2 } else { 1 };
+        let [_, latent_height, latent_width] = self.latent_shape((width, height));
+        let pixels = (latent_height * latent_width) as u64;
+        let unet = self.memory.unet_activations(pixels);
+        let tile = self.vae_tile(options.vae_tiling, [latent_height, latent_width]);
+        let vae = self.vae_bytes(tile, [latent_height, latent_width]);
+        let batch_size = match options.batch_size {
+            Some(0) => {
+                return Err(DecodeError::Option {
+                    option: "the batch size",
+                    found: "0".to_owned(),
+                    expected: "at least 1".to_owned(),
+                });
+            }
+            Some(size) => size,
+            None => automatic_batch_size(unet * halves as u64),
+        };
+        let batch_size = batch_size.min(tiles.max(1));
+        let images = halves * batch_size;
+        let activations = (unet.saturating_mul(images as u64))
+            .saturating_add(self.memory.scores(pixels, images))
+            .max(vae.saturating_mul(vae_batch_size(vae, batch_size) as u64));
+        Ok(DecodePlan {
+            tiles,
+            steps,
+            unet_evaluations: tiles * steps * halves,
+            batches: tiles.div_ceil(batch_size),
+            batch_size,
+            width,
+            height,
+            precision: self.precision(),
+            attention_slices: self.memory.attention_slices(pixels, images),
+            vae_tile: tile.map(|side| (side * self.vae.spatial_factor()) as u32),
+            bytes: self.memory.weights().saturating_add(activations),
+        })
+    }
+
+    /// Makes the tiles of a plan, batch by batch. `condition` prepares the UNet for a range of
+    /// tiles, whose noise it is given; `on_step` hears of every denoising step and every finished
+    /// batch, and can stop the run.
+    ///
+    /// # Errors
+    /// When `condition` fails, latents diverge, the device fails, or `on_step` breaks
+    /// ([`DecodeError::Cancelled`]).
+    pub(super) fn decode_tiles(
+        &self,
+        plan: &DecodePlan,
+        options: &DecodeOptions,
+        condition: ConditionOf<'_>,
+        on_step: &mut dyn FnMut(DecodeProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<RgbImage>, DecodeError> {
+        let latent_shape = self.latent_shape((plan.width, plan.height));
+        let mut images: Vec<RgbImage> = Vec::with_capacity(plan.tiles);
+        for batch in 0..plan.batches {
+            let done = images.len();
+            let tiles = done..plan.tiles.min(done + plan.batch_size);
+            let first = options.first_tile + done as u64;
+            let indices = match options.independent_noise {
+                true => (first..).take(tiles.len()).collect(),
+                false => vec![options.common_noise],
+            };
+            let count = tiles.len();
+            let latents = within(Stage::Denoising, count, || {
+                let mut noise = TileNoise::new(options.seed, indices, count);
+                let condition = condition(tiles, &noise)?;
+                let scheduler = self.scheduler(options.scheduler, options.steps)?;
+                let latents = noise
+                    .initial_latents(latent_shape, &self.device)
+                    .mul_scalar(scheduler.init_noise_sigma());
+                self.denoise_latents(
+                    latents,
+                    &condition,
+                    scheduler,
+                    &mut |_| noise.next_step(latent_shape, &self.device),
+                    &mut |step| {
+                        let latents = step.predicted_original.clone();
+                        let preview =
+                            Preview { pipeline: self, latents, tiling: options.vae_tiling };
+                        on_step(progress(plan, batch, step.call + 1, &images, Some(preview)))
+                    },
+                )
+            });
+            let latents = latents.inspect_err(|error| self.reclaim(error))?;
+            let finished =
+                within(Stage::Pixels, count, || self.images(latents, options.vae_tiling));
+            let finished = finished.inspect_err(|error| self.reclaim(error))?;
+            images.extend(finished);
+            if on_step(progress(plan, batch, plan.steps, &images, None)).is_break() {
+                return Err(DecodeError::Cancelled);
+            }
+        }
+        Ok(images)
+    }
+
+    /// Gives the memory of a batch that did not fit back to the device, for a smaller one.
+    fn reclaim(&self, error: &DecodeError) {
+        if matches!(error, DecodeError::OutOfMemory { .. }) {
+            self.device.memory_cleanup();
+        }
+    }
+
+    /// Text states of `positive` prompts and of those that guidance steers away from. Both lists
+    /// have one prompt for all tiles, or one per tile.
+    ///
+    /// # Errors
+    /// When a list is empty, their lengths differ, or a text cannot be tokenized.
+    pub fn prompts(&self, positive: &[&str], negative: &[&str]) -> Result<Prompts, DecodeError> {
+        if positive.is_empty() || positive.len() != negative.len() {
+            return Err(DecodeError::Option {
+                option: "the number of negative prompts",
+                found: negative.len().to_string(),
+                expected: format!("that of the prompts ({}), and at least 1", positive.len()),
+            });
+        }
+        Ok(Prompts { positive: self.text.encode(positive)?, negative: self.text.encode(negative)? })
+    }
+
+    /// Prepares the UNet for a batch. With guidance the first half of the rows is what it steers
+    /// away from.
+    pub(super) fn prepare(
+        &self,
+        hidden_states: Tensor<3>,
+        class_labels: Option<Tensor<2>>,
+        guidance_scale: Option<f64>,
+    ) -> Result<Condition, DecodeError> {
         Ok(Condition {
-            conditioning: self.unet.prepare(hidden_states.clone(), Some(class_labels.clone()))?,
+            conditioning: self.unet.prepare(hidden_states.clone(), class_labels.clone())?,
             class_labels,
             hidden_states,
-            guidance_scale: guided.then_some(guidance_scale),
+            guidance_scale,
         })
     }
 
@@ -510,28 +627,56 @@ impl UnClipPipeline {
     /// # Errors
     /// When the latents do not fit the VAE.
     pub fn decode_latents(&self, latents: Tensor<4>) -> Result<Tensor<4>, DecodeError> {
+        self.decode_latents_in(latents, None)
+    }
+
+    /// As [`Self::decode_latents`]; `tile` is the side of the VAE's tiles in latent pixels.
+    fn decode_latents_in(
+        &self,
+        latents: Tensor<4>,
+        tile: Option<usize>,
+    ) -> Result<Tensor<4>, DecodeError> {
         let mut latents = latents.div_scalar(self.vae.scaling_factor());
         if let Some(shift) = self.vae.shift_factor() {
             latents = latents.add_scalar(shift);
         }
-        Ok(self.vae.decode(latents)?)
+        Ok(match tile {
+            Some(side) => self.vae.decode_tiled(latents, side)?,
+            None => self.vae.decode(latents)?,
+        })
     }
 
     /// Images of latents `[B, C, h, w]`.
     ///
     /// # Errors
     /// When the latents do not fit the VAE, or the device fails.
-    pub fn images(&self, latents: Tensor<4>) -> Result<Vec<RgbImage>, DecodeError> {
+    pub fn images(
+        &self,
+        latents: Tensor<4>,
+        tiling: VaeTiling,
+    ) -> Result<Vec<RgbImage>, DecodeError> {
         let [tiles, _, height, width] = latents.dims();
-        let factor = self.vae.spatial_factor();
-        let bytes = self.memory.vae_activations((height * width * factor * factor) as u64);
+        let tile = self.vae_tile(tiling, [height, width]);
+        let bytes = self.vae_bytes(tile, [height, width]);
         let batch = vae_batch_size(bytes, tiles).max(1);
         let mut images = Vec::with_capacity(tiles);
         for first in (0..tiles).step_by(batch) {
             let chunk = latents.clone().narrow(0, first, batch.min(tiles - first));
-            images.extend(to_images(unit_range(self.decode_latents(chunk)?))?);
+            images.extend(to_images(unit_range(self.decode_latents_in(chunk, tile)?))?);
         }
         Ok(images)
+    }
+
+    /// Side in latent pixels of the tiles that latents of this height and width are decoded in.
+    fn vae_tile(&self, tiling: VaeTiling, latents: [usize; 2]) -> Option<usize> {
+        let (factor, largest) = (self.vae.spatial_factor(), self.vae.tile_side());
+        self.memory.vae_tile(tiling, latents, factor, largest)
+    }
+
+    /// Peak bytes of one image in the VAE, in such tiles or whole.
+    fn vae_bytes(&self, tile: Option<usize>, [height, width]: [usize; 2]) -> u64 {
+        let pixels = tile.map_or(height as u64 * width as u64, |side| (side * side) as u64);
+        self.memory.vae_activations(pixels << (2 * self.vae.spatial_factor().ilog2()))
     }
 
     /// `[C, h, w]` of the latents of an image of that width and height.
@@ -585,7 +730,7 @@ fn to_images(pixels: Tensor<4>) -> Result<Vec<RgbImage>, DecodeError> {
     if channels != RGB {
         return Err(DecodeError::Pixels { shape });
     }
-    let data = read(interleaved, tiles)?;
+    let data = read(interleaved, Stage::Pixels, tiles)?;
     let levels: Vec<u8> = data.iter::<f32>().map(|v| (v * 255.0).round() as u8).collect();
     levels
         .chunks_exact(height * width * RGB)
@@ -599,27 +744,108 @@ fn to_images(pixels: Tensor<4>) -> Result<Vec<RgbImage>, DecodeError> {
 /// False when any latent is infinite or NaN.
 fn is_finite(latents: &Tensor<4>) -> Result<bool, DecodeError> {
     let tiles = latents.dims()[0];
-    let mean = read(latents.clone().abs().mean(), tiles)?;
+    let mean = read(latents.clone().abs().mean(), Stage::Denoising, tiles)?;
     Ok(mean.iter::<f32>().all(f32::is_finite))
 }
 
-/// Reads a tensor back; this is where a device reports what went wrong earlier.
-fn read<const D: usize>(tensor: Tensor<D>, batch_size: usize) -> Result<TensorData, DecodeError> {
-    tensor
-        .try_into_data()
-        .map_err(|error| DecodeError::Device { batch_size, reason: error.to_string() })
+/// Where memory can run out.
+#[derive(Clone, Copy)]
+enum Stage {
+    Denoising,
+    Pixels,
 }
 
-fn check_class(index: &Path) -> Result<(), DecodeError> {
-    let json: Value = read_json(index)?;
-    let class = json["_class_name"].as_str().unwrap_or("missing");
-    if PIPELINE_CLASSES.contains(&class) {
+/// Reads a tensor back; this is where a device reports what went wrong earlier.
+fn read<const D: usize>(
+    tensor: Tensor<D>,
+    stage: Stage,
+    batch_size: usize,
+) -> Result<TensorData, DecodeError> {
+    tensor.try_into_data().map_err(|error| device_error(stage, batch_size, error.to_string()))
+}
+
+/// How devices say that memory ran out: cubecl's errors, drivers' and their names.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "out of device memory",
+    "out of memory",
+    "out_of_memory",
+    "outofmemory",
+    "can't allocate buffer of size",
+];
+
+/// The line of a device's words that says so, without the trace behind it.
+fn out_of_memory(reason: &str) -> Option<&str> {
+    let says_so = |line: &&str| {
+        let line = line.to_lowercase();
+        OUT_OF_MEMORY.iter().any(|words| line.contains(words))
+    };
+    reason.lines().find(says_so).map(str::trim)
+}
+
+/// Runs a stage; a panic that says that memory ran out becomes an error, any other goes on.
+fn within<T>(
+    stage: Stage,
+    batch_size: usize,
+    work: impl FnOnce() -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        match crate::panics::message(panic.as_ref()).filter(|text| out_of_memory(text).is_some()) {
+            Some(text) => Err(device_error(stage, batch_size, text)),
+            None => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// What a device's words mean, and what helps.
+fn device_error(stage: Stage, batch_size: usize, reason: String) -> DecodeError {
+    let Some(line) = out_of_memory(&reason) else {
+        return DecodeError::Device { batch_size, reason };
+    };
+    let reason = line.to_owned();
+    let mut advice = Vec::new();
+    if batch_size > 1 {
+        advice.push(format!("--batch-size {}", batch_size / 2));
+    }
+    let stage = match stage {
+        Stage::Denoising => {
+            advice.push("--precision f16".to_owned());
+            "denoising"
+        }
+        Stage::Pixels => {
+            advice.push("--vae-tiling on".to_owned());
+            "making pixels of"
+        }
+    };
+    advice.push("--device cpu".to_owned());
+    let advice = format!("try {}", advice.join(", or "));
+    DecodeError::OutOfMemory { stage, batch_size, reason, advice }
+}
+
+/// Two parts of a pipeline must agree on a size.
+pub(super) fn check_size(
+    folder: &Path,
+    what: &str,
+    found: usize,
+    expected: usize,
+) -> Result<(), DecodeError> {
+    if found == expected {
         return Ok(());
     }
     Err(DecodeError::folder(
-        index,
-        format!("_class_name is {class}, expected {}", PIPELINE_CLASSES.join(" or ")),
+        folder,
+        format!("{what} is {found}, but the other parts need {expected}"),
     ))
+}
+
+/// Embeddings must have `dim` finite numbers.
+pub(super) fn check_embeddings(embeddings: &[Vec<f32>], dim: usize) -> Result<(), DecodeError> {
+    if let Some(embedding) = embeddings.iter().find(|e| e.len() != dim) {
+        return Err(DecodeError::EmbeddingDim { found: embedding.len(), expected: dim });
+    }
+    match embeddings.iter().position(|e| e.iter().any(|v| !v.is_finite())) {
+        Some(tile) => Err(DecodeError::EmbeddingNotFinite { tile }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -809,6 +1035,44 @@ mod tests {
             let text = message(zero.clone(), options);
             assert!(text.contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn memory_that_runs_out_is_told_from_other_failures_with_what_helps() {
+        let of = |stage, batch, reason: &str| device_error(stage, batch, reason.to_owned());
+        // The words of cubecl, with the trace that it puts behind them.
+        let words = "a task failed:\nout of device memory allocating 9 bytes\n  0: main\n  1: run";
+        let error = of(Stage::Denoising, 8, words).to_string();
+        let start = "denoising a batch of 8: out of device memory allocating 9 bytes; try";
+        assert!(error.contains(start), "{error}");
+        assert!(error.contains("--batch-size 4") && error.contains("--precision f16"), "{error}");
+        assert!(!error.contains("main"), "{error}");
+        let panicking = |text: &'static str| {
+            within(Stage::Pixels, 2, || -> Result<(), DecodeError> { std::panic::panic_any(text) })
+        };
+        let error = panicking("can't allocate buffer of size: 9").unwrap_err();
+        assert!(matches!(error, DecodeError::OutOfMemory { batch_size: 2, .. }), "{error}");
+        assert!(std::panic::catch_unwind(|| panicking("index out of bounds")).is_err());
+        let error = of(Stage::Pixels, 1, "Out of memory").to_string();
+        assert!(error.contains("--vae-tiling on") && !error.contains("--batch-size"), "{error}");
+        let error = of(Stage::Pixels, 4, "the device was lost");
+        assert!(matches!(error, DecodeError::Device { batch_size: 4, .. }), "{error}");
+    }
+
+    #[test]
+    fn tiles_of_the_vae_are_planned_and_change_the_images_a_little() {
+        let pipeline = pipeline();
+        let embeddings = embeddings(&pipeline, 1);
+        let side = (2 * pipeline.vae().tile_side() * pipeline.vae().spatial_factor()) as u32;
+        let of = |vae_tiling| DecodeOptions { size: Some((side, side)), vae_tiling, ..options() };
+        let plan = |tiling| pipeline.plan(1, &of(tiling)).unwrap();
+        assert_eq!(plan(VaeTiling::On).vae_tile, Some(side / 2));
+        assert_eq!(plan(VaeTiling::Auto).vae_tile, None);
+        let [whole, auto, tiled] = [VaeTiling::Off, VaeTiling::Auto, VaeTiling::On]
+            .map(|tiling| run(&pipeline, &embeddings, &of(tiling)).swap_remove(0));
+        assert_eq!(whole, auto);
+        assert_ne!(whole, tiled);
+        assert_eq!(tiled.dimensions(), (side, side));
     }
 
     #[test]

@@ -6,6 +6,10 @@ use super::error::{check_length, check_variances};
 use super::{DiagonalGaussian, DistributionError, GeneralizedGaussian};
 use crate::random::{Stream, generator};
 
+/// Standard deviation of a dimension in which samples do not vary; far below what any encoder
+/// resolves.
+pub const LEAST_DEVIATION: f64 = 1e-6;
+
 /// Density of an embedding in R^D with independent dimensions, and how unsure the model is about
 /// that density.
 ///
@@ -43,6 +47,31 @@ impl EmbeddingDistribution {
             "a finite number: bound the predicted shape (beta) from below",
         )?;
         Ok(Self { dimensions, aleatoric, epistemic })
+    }
+
+    /// The Gaussian with the means and (unbiased) variances of at least two samples `[D]`: what is
+    /// known of a density that can only be sampled. How its dimensions depend on each other, and
+    /// any other shape, is lost. A dimension that does not vary gets a deviation of
+    /// [`LEAST_DEVIATION`]; the epistemic variance is not estimated and 0.
+    ///
+    /// # Errors
+    /// When there are fewer than two samples, they differ in length, or are not finite.
+    pub fn from_samples(samples: &[Vec<f32>]) -> Result<Self, DistributionError> {
+        let ([first, _, ..], count) = (samples, samples.len() as f64) else {
+            return Err(DistributionError::Empty { name: "the sample", of: "second embedding" });
+        };
+        for sample in samples {
+            check_length("a sample", sample.len(), first.len())?;
+        }
+        let dimension = |d: usize| {
+            let values = || samples.iter().map(|sample| f64::from(sample[d]));
+            let mean = values().sum::<f64>() / count;
+            let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / (count - 1.0);
+            GeneralizedGaussian::gaussian(mean, variance.sqrt().max(LEAST_DEVIATION))
+        };
+        let dimensions = (0..first.len()).map(dimension).collect::<Result<Vec<_>, _>>()?;
+        let epistemic = vec![0.0; dimensions.len()];
+        Self::new(dimensions, epistemic)
     }
 
     /// Number of dimensions D, at least 1.
@@ -176,6 +205,19 @@ mod tests {
         assert!((d.mean_total() - by_hand).abs() < 1e-15);
         assert!((d.mean_epistemic() - 0.31 / 3.0).abs() < 1e-15);
         assert_eq!(d.matched_gaussian().variance(), d.total());
+    }
+
+    #[test]
+    fn the_density_of_samples_has_their_moments() {
+        let samples = [vec![1.0f32, 5.0], vec![2.0, 5.0], vec![6.0, 5.0]];
+        let d = EmbeddingDistribution::from_samples(&samples).unwrap();
+        assert_eq!(d.mean(), [3.0, 5.0]);
+        assert!((d.aleatoric()[0] - 7.0).abs() < 1e-12, "{:?}", d.aleatoric());
+        assert!((d.aleatoric()[1].sqrt() - LEAST_DEVIATION).abs() < 1e-12);
+        assert_eq!((d.dimensions()[0].beta(), d.epistemic()), (2.0, &[0.0, 0.0][..]));
+        assert!(EmbeddingDistribution::from_samples(&samples[..1]).is_err());
+        assert!(EmbeddingDistribution::from_samples(&[vec![1.0], vec![1.0, 2.0]]).is_err());
+        assert!(EmbeddingDistribution::from_samples(&[vec![1.0], vec![f32::NAN]]).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::preprocess::PreprocessError;
 use crate::files::FileError;
 use crate::model::config::ConfigError;
+use crate::model::device_failure::explain;
 use crate::model::weights::WeightsError;
 
 /// Why an encoder could not be loaded, or an input not be embedded.
@@ -17,16 +18,11 @@ pub enum EncoderError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     #[error(
-        "{}: no weights; expected model.safetensors, model.fp16.safetensors or pytorch_model.bin",
+        "{}: it holds {found}, which has no contrastive heads (vision_proj, text_proj) and so no \
+         shared space; use a retrieval checkpoint such as Salesforce/blip-itm-base-coco",
         folder.display()
     )]
-    NoWeights { folder: PathBuf },
-    #[error(
-        "{}: the weights are split over several files, which is not supported; save the model in \
-         one model.safetensors",
-        index.display()
-    )]
-    ShardedWeights { index: PathBuf },
+    NoContrastiveHeads { folder: PathBuf, found: String },
     #[error("{}: {reason}", path.display())]
     Tokenizer { path: PathBuf, reason: String },
     #[error("token id {id} at position {position} of text {text}; the model knows {vocab_size}")]
@@ -46,6 +42,6 @@ pub enum EncoderError {
          wrongly (try --device cpu)"
     )]
     NotFinite { input: String },
-    #[error("the device failed while embedding {count} inputs: {reason}; try a smaller batch")]
+    #[error("the device failed while embedding {count} inputs: {}", explain(reason))]
     Device { count: usize, reason: String },
 }

@@ -3,15 +3,30 @@
 //! Every encoder is read from a Hugging Face folder and is driven by its config files alone.
 //! Nothing here knows where a query came from or what its embedding is used for.
 
+mod activation;
+mod attention;
 pub mod augment;
+pub mod blip;
 pub mod clip;
+mod config;
+mod dual_encoder;
 mod error;
+mod kind;
+mod patches;
 pub mod preprocess;
+pub mod prolip;
 pub mod resample;
+pub mod siglip;
 pub mod tokenizer;
+mod tokens;
+mod transformer;
+mod weights;
 
-pub use clip::{ClipEncoder, Pooled};
+pub use activation::Activation;
+pub use config::{PatchGrid, TransformerConfig};
+pub use dual_encoder::{Encoder, Logits, Pooled, PooledBatch, Towers};
 pub use error::EncoderError;
+pub use kind::{EncoderConfig, EncoderKind, Norm, Prediction};
 
 /// Which side of a vision-language model an embedding comes from, or is meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -30,7 +45,7 @@ impl std::fmt::Display for Modality {
     }
 }
 
-/// One point of a model's shared space, as the model gives it: **not** normalised.
+/// One point of a model's shared space, as the model gives it ([`EncoderConfig::norm`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     /// `[D]` components.
@@ -60,6 +75,15 @@ impl Embedding {
         let scale = self.norm().max(f64::MIN_POSITIVE);
         self.values.iter().map(|&v| (f64::from(v) / scale) as f32).collect()
     }
+}
+
+/// What a probabilistic encoder predicts for one input: a Gaussian with independent dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gaussian {
+    /// The embedding that the density is centred on.
+    pub mean: Embedding,
+    /// Variances `[D]`.
+    pub variance: Vec<f32>,
 }
 
 /// Cosine of the angle between two vectors, accumulated in f64; 0 where one of them is zero.

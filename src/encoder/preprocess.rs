@@ -77,6 +77,18 @@ impl ImagePreprocessor {
         Reader { path: &path, json: &json }.read()
     }
 
+    /// OpenAI's processing for images of `side` x `side` pixels: `CLIPImageProcessor` with that size,
+    /// which is also that of open_clip's models by default.
+    pub fn clip(side: usize) -> Self {
+        let side = side as u32;
+        Self {
+            resize: Some(TargetSize::ShortestEdge(side)),
+            filter: Filter::Bicubic,
+            crop: Some(Size { height: side, width: side }),
+            levels: (0..3).map(|c| level_table(1.0 / 255.0, CLIP_MEAN[c], CLIP_STD[c])).collect(),
+        }
+    }
+
     /// Size of every output as (height, width), or `None` when it depends on the image.
     pub fn output_size(&self) -> Option<(usize, usize)> {
         let size = match (self.crop, self.resize) {
@@ -404,6 +416,7 @@ mod tests {
         assert_eq!(processor.output_size(), Some((224, 224)));
         assert_eq!(processor.filter, Filter::Bicubic);
         assert!((processor.levels[2][255] - 2.1459).abs() < 1e-4);
+        assert_eq!(processor, ImagePreprocessor::clip(224));
     }
 
     #[test]

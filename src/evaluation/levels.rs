@@ -226,6 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn captions_that_stand_and_fall_together_do_not_make_noise_significant() {
+        // Each image decides for its five captions alike, and has one uncertainty for all five.
+        // Shuffling single captions is still a fair test: the score sees a trend, not its size.
+        let images = 60;
+        let significant = (0..200).filter(|&seed| {
+            let (uncertainty, hits) = queries(images, 3000 + seed, |_| 0.4);
+            let five_times = |i: usize| i / 5;
+            let uncertainty: Vec<f64> =
+                (0..5 * images).map(|i| uncertainty[five_times(i)]).collect();
+            let hits: Vec<bool> = (0..5 * images).map(|i| hits[five_times(i)]).collect();
+            let options = TrendOptions { permutations: 199, bootstrap: 1, ..options(5, seed) };
+            level_trend(&uncertainty, &hits, &options).unwrap().p_value <= 0.05
+        });
+        // Ten of 200 are due; 20 or more have a chance of one in 300.
+        let count = significant.count();
+        assert!(count < 20, "{count}");
+    }
+
+    #[test]
     fn nothing_to_order_is_no_trend_and_not_a_number_of_luck() {
         let cases: [(&str, Vec<f64>, Vec<bool>); 4] = [
             ("few", vec![1.0, 2.0, 3.0], vec![true, false, false]),

@@ -8,7 +8,7 @@
 //!
 //! | question | where |
 //! | --- | --- |
-//! | is the right item found? | `recall`, `plausible` |
+//! | is the right item found? | `recall`, `plausible`, `plausible_file` |
 //! | does recall fall with uncertainty? | `bins`, `correlation`, `levels` |
 //! | does uncertainty find the wrong answers? | `risk`, `failure` |
 //! | is one method better than another? | `paired`, `agreement` |
@@ -27,6 +27,7 @@ mod levels;
 mod likelihood;
 mod paired;
 mod plausible;
+mod plausible_file;
 mod ranked;
 mod recall;
 mod resampling;
@@ -51,7 +52,10 @@ pub use likelihood::{
     ConstantDensity, IntervalCoverage, LikelihoodAccumulator, LikelihoodChecks, LikelihoodOptions,
 };
 pub use paired::{PairedStatistic, paired_difference, seed_estimate};
-pub use plausible::{PlausibleScores, PlausibleTruth};
+pub use plausible::{PLAUSIBLE_RECALL_AT, PlausibleScores, PlausibleTruth};
+pub use plausible_file::PlausibleFile;
 pub use recall::{hits_at_k, image_to_text_ranks, recall_at_k, text_to_image_ranks};
-pub use resampling::{Clusters, Queries, mean_estimate, share_of_hits};
+pub use resampling::{
+    Clusters, Queries, mean_estimate, mean_over_queries, median_estimate, quantiles, share_of_hits,
+};
 pub use risk::{SelectiveRisk, risk_coverage_curve, selective_risk};

@@ -167,13 +167,28 @@ pub fn mean_estimate(
     replicates: usize,
     seed: u64,
 ) -> Result<Estimate, EvaluationError> {
+    mean_over_queries(values, None, replicates, seed)
+}
+
+/// [`mean_estimate`] of one value per query; where queries come in clusters, whole ones are drawn.
+///
+/// # Errors
+/// As [`mean_estimate`], and when the clusters are of another number of queries.
+pub fn mean_over_queries(
+    values: &[f64],
+    clusters: Option<&Clusters>,
+    replicates: usize,
+    seed: u64,
+) -> Result<Estimate, EvaluationError> {
     check_at_least("the number of values", values.len(), 1)?;
     check_at_least("the number of bootstrap replicates", replicates, 1)?;
     check_finite("values", values)?;
     let count = values.len() as f64;
     let items = vec![true; values.len()];
+    let queries = Queries { hits: &items, clusters };
+    queries.check()?;
     let means = bootstrap(
-        Queries::from(&items),
+        queries,
         replicates,
         seed,
         || (),
@@ -184,6 +199,45 @@ pub fn mean_estimate(
     );
     let mean = values.iter().sum::<f64>() / count;
     Ok(estimate(mean, means, [mean; 2]))
+}
+
+/// Median of values, one per item, with its 95 % bootstrap interval over items. With few items the
+/// interval is rough: a replicate's median is one of few values.
+///
+/// # Errors
+/// When there is no value or no replicate, or a value is not finite.
+pub fn median_estimate(
+    values: &[f64],
+    replicates: usize,
+    seed: u64,
+) -> Result<Estimate, EvaluationError> {
+    check_at_least("the number of values", values.len(), 1)?;
+    check_at_least("the number of bootstrap replicates", replicates, 1)?;
+    check_finite("values", values)?;
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let items = vec![true; sorted.len()];
+    let medians = bootstrap(
+        Queries::from(&items),
+        replicates,
+        seed,
+        || Vec::with_capacity(sorted.len()),
+        |drawn, _, replicate: &mut Vec<f64>| {
+            replicate.clear();
+            for (&times, &value) in drawn.iter().zip(&sorted) {
+                replicate.extend(std::iter::repeat_n(value, times as usize));
+            }
+            quantile(replicate, 0.5)
+        },
+    );
+    let median = quantile(&sorted, 0.5);
+    Ok(estimate(median, medians, [median; 2]))
+}
+
+/// Quantiles at `shares` in `0..=1` of at least one value, in ascending order; linear between
+/// neighbours, as NumPy's default.
+pub fn quantiles<const N: usize>(sorted: &[f64], shares: [f64; N]) -> [f64; N] {
+    shares.map(|share| quantile(sorted, share))
 }
 
 /// The value with the 2.5 and 97.5 % quantiles of its replicates; without any replicate the
@@ -218,6 +272,25 @@ mod tests {
             assert!((quantile(&values, share) - expected).abs() < 1e-12, "{share}");
         }
         assert_eq!(quantile(&[3.0], 0.975), 3.0);
+    }
+
+    #[test]
+    fn the_interval_of_a_median_holds_it_and_narrows_with_more_values() {
+        let values = |count: usize| -> Vec<f64> {
+            (0..count).map(|i| (i as f64 + 0.5) / count as f64).collect()
+        };
+        let width = |count| {
+            let found = median_estimate(&values(count), 2000, 1).unwrap();
+            assert!((found.value - 0.5).abs() < 1e-12);
+            assert!(found.low < 0.5 && found.high > 0.5);
+            found.high - found.low
+        };
+        // Asymptotically 2 x 1.96 / (2 f sqrt n) with density f = 1: 0.1239 for 1000 values.
+        assert!((width(1000) - 0.0620).abs() < 0.006, "{}", width(1000));
+        assert!(width(40) > 2.0 * width(1000));
+        // The order does not matter, and a median is no mean.
+        assert_eq!(median_estimate(&[9.0, 1.0, 2.0], 10, 1).unwrap().value, 2.0);
+        assert!(median_estimate(&[], 10, 1).is_err());
     }
 
     #[test]

@@ -208,9 +208,9 @@ mod tests {
             rows.clone(),
             rows,
             (0..count)
-                .map(|i| ImageFacts { id: i.to_string(), split: None, class: None })
+                .map(|i| ImageFacts { id: i.to_string(), split: None, class: None, coco_id: None })
                 .collect(),
-            (0..count).map(|i| CaptionLink { text: i, image: i, level: None }).collect(),
+            (0..count).map(|i| CaptionLink { text: i, image: i, level: None, id: None }).collect(),
         ))
         .unwrap()
     }

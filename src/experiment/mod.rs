@@ -10,6 +10,7 @@
 //! | [`density`] | how far an embedding lies from those of training |
 //! | [`cache`] | the files that pairs are read from |
 //! | [`pairs`] | cached embeddings and which belong together |
+//! | `plausible` | scores by matches that people judged |
 //! | [`method`] | the methods that are compared |
 //! | [`retrieval`] | ranks and confidences by the frozen embeddings |
 //! | [`methods`] | how each is fitted |
@@ -32,6 +33,7 @@ pub mod method;
 pub mod methods;
 pub mod overlap;
 pub mod pairs;
+mod plausible;
 pub mod report;
 pub mod retrieval;
 pub mod run;

@@ -23,6 +23,8 @@ pub struct ImageFacts {
     /// Index of its class into [`PairStore::classes`], where relevance goes by class (CUB,
     /// Flowers).
     pub class: Option<u32>,
+    /// Number that COCO gives the image, where it is from there.
+    pub coco_id: Option<u64>,
 }
 
 /// One caption of one image.
@@ -34,6 +36,8 @@ pub struct CaptionLink {
     pub image: u32,
     /// How unspecific the caption is, where the dataset says so: 0 is exact.
     pub level: Option<u32>,
+    /// Number that the dataset gives the caption, such as the id of COCO's annotation.
+    pub id: Option<u64>,
 }
 
 /// Mean over dimensions of the variance over augmented copies, of unit embeddings: what TTDA
@@ -302,6 +306,14 @@ impl EmbeddedPairs {
         &self.store.facts[self.images[image] as usize]
     }
 
+    /// Number that COCO gives an image, or a caption, where it is known.
+    pub fn coco_id(&self, modality: Modality, position: usize) -> Option<u64> {
+        match modality {
+            Modality::Image => self.facts(position).coco_id,
+            Modality::Text => self.captions[position].id,
+        }
+    }
+
     /// The words of a caption, where they are known.
     pub fn words(&self, caption: usize) -> Option<&str> {
         let words = self.store.words.as_ref()?;
@@ -509,8 +521,9 @@ pub(crate) mod tests {
             id: id.to_owned(),
             split: Some(split.into()),
             class: None,
+            coco_id: None,
         };
-        let link = |image, text| CaptionLink { image, text, level: None };
+        let link = |image, text| CaptionLink { image, text, level: None, id: None };
         PairStore::new(
             "small",
             rows(&[1.0, 0.0, 0.0, 1.0, -1.0, 0.5]),

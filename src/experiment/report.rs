@@ -149,13 +149,22 @@ pub struct DirectionReport {
 /// Metrics by plausible matches: relevance judged by people, beyond the own pair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlausibleMatches {
-    /// `eccv` or `cxc`.
+    /// As its file is called: `eccv`, `cxc`.
     pub truth: String,
-    /// Queries that the ground truth knows.
+    /// Queries that the file judges.
+    pub judged: usize,
+    /// Those of them that are in the test set, with a match in its gallery: they are scored.
     pub queries: usize,
-    pub recall_at_1: f64,
-    pub r_precision: f64,
-    pub map_at_r: f64,
+    /// Matches that the file lists for queries of the test set.
+    pub listed: usize,
+    /// Those of them that are in the gallery: they count.
+    pub matches: usize,
+    /// Share of queries with a plausible match among the first 1, 5 and 10.
+    pub recall: [Estimate; 3],
+    /// Share of plausible matches among the first R, where R is how many the query has.
+    pub r_precision: Estimate,
+    /// mAP@R, see [`PlausibleScores`](crate::evaluation::PlausibleScores).
+    pub map_at_r: Estimate,
 }
 
 /// One method in one direction.

@@ -197,6 +197,28 @@ impl RetrievalPair {
     }
 }
 
+/// The best `depth` gallery positions of each query, best first; ties by the lower position.
+///
+/// # Errors
+/// When the search fails.
+pub fn best_of(
+    pairs: &EmbeddedPairs,
+    direction: Direction,
+    depth: usize,
+) -> Result<Vec<Vec<Hit>>, ExperimentError> {
+    let (query, gallery) = (direction.query(), direction.gallery());
+    let rows = EmbeddingRows::from_values(pairs.matrix(gallery), pairs.dim())?;
+    let search = ExactSearch::new(rows)?;
+    let count = pairs.count(query);
+    let mut best = Vec::with_capacity(count);
+    for start in (0..count).step_by(BATCH) {
+        let positions = start..(start + BATCH).min(count);
+        let queries: Vec<Vec<f32>> = positions.map(|position| pairs.row(query, position)).collect();
+        best.extend(search.search(&queries, depth)?);
+    }
+    Ok(best)
+}
+
 impl Retrieval {
     /// Ranks the gallery for every query.
     ///
@@ -207,30 +229,14 @@ impl Retrieval {
         direction: Direction,
         logit_scale: f64,
     ) -> Result<Self, ExperimentError> {
-        let (query, gallery) = (direction.query(), direction.gallery());
-        let dim = pairs.dim();
-        let rows = EmbeddingRows::from_values(pairs.matrix(gallery), dim)?;
-        let search = ExactSearch::new(rows)?;
+        let softmax = Softmax::of(pairs, direction, logit_scale);
+        let best = best_of(pairs, direction, DEPTH)?;
         let relevance = Relevance::new(pairs, direction);
-        let count = pairs.count(query);
-        let mut found = Self {
-            direction,
-            best: Vec::with_capacity(count),
-            ranks: Vec::with_capacity(count),
-            softmax: Softmax::of(pairs, direction, logit_scale),
+        let rank = |(position, hits): (usize, &Vec<Hit>)| {
+            hits.iter().position(|hit| relevance.is_relevant(position, hit.id))
         };
-        for start in (0..count).step_by(BATCH) {
-            let positions = start..(start + BATCH).min(count);
-            let queries: Vec<Vec<f32>> =
-                positions.clone().map(|position| pairs.row(query, position)).collect();
-            let hits = search.search(&queries, DEPTH)?;
-            let rank = |(position, hits): (usize, &Vec<Hit>)| {
-                hits.iter().position(|hit| relevance.is_relevant(position, hit.id))
-            };
-            found.ranks.extend(positions.clone().zip(&hits).map(rank));
-            found.best.extend(hits);
-        }
-        Ok(found)
+        let ranks = best.iter().enumerate().map(rank).collect();
+        Ok(Self { direction, best, ranks, softmax })
     }
 
     /// Number of queries.

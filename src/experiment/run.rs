@@ -9,6 +9,7 @@ use burn::tensor::Device;
 
 use super::method::{FittedMethod, Method, Scores};
 use super::methods::Fit;
+use super::plausible::PlausibleTests;
 use super::report::{
     DirectionReport, MethodReport, Report, SCHEMA, SeedReport, Settings, SplitFacts, TestReport,
     TrainingRecord, Whose,
@@ -19,8 +20,9 @@ use crate::adapter::training::TrainingEvent;
 use crate::encoder::Modality;
 use crate::evaluation::{
     Binning, Clusters, ConfidenceCalibration, Estimate, FailureOptions, LikelihoodChecks,
-    PairedStatistic, Queries, TrendOptions, confidence_calibration, failure_detection, hits_at_k,
-    level_trend, paired_difference, seed_estimate, share_of_hits, spearman,
+    PairedStatistic, PlausibleFile, Queries, TrendOptions, confidence_calibration,
+    failure_detection, hits_at_k, level_trend, paired_difference, seed_estimate, share_of_hits,
+    spearman,
 };
 
 /// Places in a ranking that recall is told for.
@@ -37,6 +39,8 @@ pub struct Experiment<'a> {
     pub validation: &'a EmbeddedPairs,
     /// Test sets, reported one by one.
     pub tests: &'a [TestSet],
+    /// What people judged to match in the test sets, beyond their own pairs; usually nothing.
+    pub plausible: &'a [PlausibleFile],
     pub settings: &'a Settings,
     /// A plain (not autodiff) device.
     pub device: &'a Device,
@@ -112,6 +116,7 @@ impl Experiment<'_> {
     /// When settings or pairs are unusable, a device fails, or it was cancelled.
     pub fn run(&self, on_progress: OnProgress<'_>) -> Result<Report, ExperimentError> {
         self.check()?;
+        let plausible = PlausibleTests::new(self.plausible, self.tests)?;
         let clock = Instant::now();
         let settings = self.settings;
         let total = 1 + settings.methods.iter().map(|&m| self.seeds_of(m).len()).sum::<usize>();
@@ -124,7 +129,8 @@ impl Experiment<'_> {
             probvlm: BTreeMap::new(),
         };
         let mut notes = self.notes();
-        let mut sides = self.sides(&shared, &mut notes)?;
+        notes.extend_from_slice(&plausible.notes);
+        let mut sides = self.sides(&shared, &plausible, &mut notes)?;
         done += 1;
         let mut runs = Vec::new();
         let mut report = None;
@@ -234,6 +240,7 @@ impl Experiment<'_> {
     fn sides<'t>(
         &'t self,
         shared: &Shared,
+        plausible: &PlausibleTests,
         notes: &mut Vec<String>,
     ) -> Result<Vec<Side<'t>>, ExperimentError> {
         let mut sides = Vec::new();
@@ -245,8 +252,11 @@ impl Experiment<'_> {
                     None
                 }
             };
-            for (test, retrieved) in self.tests.iter().zip(&shared.retrieved) {
-                sides.push(self.side(test, retrieved, direction, scale)?);
+            for (i, (test, retrieved)) in self.tests.iter().zip(&shared.retrieved).enumerate() {
+                let mut side = self.side(test, retrieved, direction, scale)?;
+                let found = retrieved.get(direction);
+                side.report.plausible = plausible.score(i, test, found, self.settings)?;
+                sides.push(side);
             }
         }
         Ok(sides)

@@ -364,8 +364,10 @@ mod tests {
         let error = standard_normal(1, Stream::EmbeddingSamples, 1, IMAGES * DIM);
         let texts = images.iter().zip(error).map(|(v, e)| scale * (v + noise * e)).collect();
         let images = images.iter().map(|v| scale * v).collect();
-        let facts = |i: usize| ImageFacts { id: i.to_string(), split: None, class: None };
-        let link = |i: usize| CaptionLink { text: i as u32, image: i as u32, level: None };
+        let facts =
+            |i: usize| ImageFacts { id: i.to_string(), split: None, class: None, coco_id: None };
+        let link =
+            |i: usize| CaptionLink { text: i as u32, image: i as u32, level: None, id: None };
         EmbeddedPairs::new(PairStore {
             logit_scale: Some(20.0),
             ..PairStore::new(

@@ -60,6 +60,7 @@ pub fn shift_matrix(
             training: &source.training,
             validation: &source.validation,
             tests: targets,
+            plausible: &[],
             settings,
             device,
         };

@@ -31,11 +31,13 @@ fn heteroscedastic(name: &str, count: usize, seed: u64, known: bool) -> Embedded
         images.extend(x.iter().map(|v| (v + noise.sample(&mut rng)) as f32));
         texts.extend(x.into_iter().map(|v| v as f32));
     }
-    let facts = |i: usize| ImageFacts { id: format!("{i}"), split: None, class: None };
+    let facts =
+        |i: usize| ImageFacts { id: format!("{i}"), split: None, class: None, coco_id: None };
     let link = |i: usize| CaptionLink {
         text: i as u32,
         image: if known { i as u32 } else { ((i + count / 2) % count) as u32 },
         level: None,
+        id: None,
     };
     EmbeddedPairs::new(PairStore {
         logit_scale: Some(20.0),
@@ -71,8 +73,14 @@ fn run(training: &EmbeddedPairs, test: &EmbeddedPairs, settings: &Settings) -> R
     let validation = heteroscedastic("validation", 400, 2, true);
     let tests = [TestSet { name: "test".to_owned(), pairs: test.clone() }];
     let device = ComputeDevice::cpu().device;
-    let experiment =
-        Experiment { training, validation: &validation, tests: &tests, settings, device: &device };
+    let experiment = Experiment {
+        training,
+        validation: &validation,
+        tests: &tests,
+        plausible: &[],
+        settings,
+        device: &device,
+    };
     experiment.run(&mut |_| Ok(ControlFlow::Continue(()))).unwrap()
 }
 
@@ -186,6 +194,7 @@ fn a_cancelled_experiment_stops_and_a_method_without_its_data_is_left_out_with_a
         training: &data,
         validation: &data,
         tests: &tests,
+        plausible: &[],
         settings: &settings,
         device: &device,
     };
@@ -213,6 +222,7 @@ fn settings_and_data_that_make_no_sense_are_refused() {
             training: &data,
             validation: &data,
             tests,
+            plausible: &[],
             settings: &settings,
             device: &device,
         };

@@ -12,6 +12,9 @@ pub struct Caption {
     pub text: String,
     /// How unspecific the caption is, where the dataset says so: 0 is exact, larger is coarser.
     pub level: Option<u32>,
+    /// Number that the dataset gives the caption, at most `i64::MAX`: the id of COCO's annotation,
+    /// which is Karpathy's `sentid`.
+    pub id: Option<u64>,
 }
 
 /// One image of a dataset.
@@ -29,6 +32,18 @@ pub struct DatasetItem {
     /// Further facts in the dataset's own words, such as a concept. `class` is the class where
     /// relevance goes by class (CUB, Flowers, and webdatasets with class labels).
     pub labels: BTreeMap<String, String>,
+}
+
+impl DatasetItem {
+    /// Number that COCO gives the image (Karpathy's `cocoid`), where it is from there.
+    pub fn coco_id(&self) -> Option<u64> {
+        coco_id(&self.labels)
+    }
+}
+
+/// COCO's number of an image with these labels; at most `i64::MAX`.
+pub(crate) fn coco_id(labels: &BTreeMap<String, String>) -> Option<u64> {
+    labels.get("cocoid")?.parse().ok().filter(|&id| i64::try_from(id).is_ok())
 }
 
 /// Images and what is known about each, in a fixed order.
@@ -150,7 +165,8 @@ impl Dataset {
 
     /// A BLAKE3 fingerprint over every item's id, size in bytes, captions, split and labels: tells
     /// whether an index is stale without reading a single image. An image replaced by another of
-    /// the very same size goes unnoticed; a missing image counts as size 0.
+    /// the very same size goes unnoticed; a missing image counts as size 0. The ids of captions do
+    /// not count: no embedding depends on them.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         let mut field = |bytes: &[u8]| {
@@ -193,7 +209,7 @@ mod tests {
         DatasetItem {
             id: id.to_owned(),
             image: PathBuf::from("/nowhere").join(id).into(),
-            captions: vec![Caption { text: "a thing".to_owned(), level: None }],
+            captions: vec![Caption { text: "a thing".to_owned(), level: None, id: None }],
             split: split.map(str::to_owned),
             labels: BTreeMap::new(),
         }
@@ -257,7 +273,7 @@ mod tests {
     #[test]
     fn the_protocol_of_five_captions_keeps_the_first_five() {
         let mut items = vec![item("a", None), item("b", None)];
-        let caption = |i: usize| Caption { text: i.to_string(), level: None };
+        let caption = |i: usize| Caption { text: i.to_string(), level: None, id: None };
         items[0].captions = (0..7).map(caption).collect();
         let five = dataset(items).with_at_most(5);
         assert_eq!(five.items[0].captions, (0..5).map(caption).collect::<Vec<_>>());

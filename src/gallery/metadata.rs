@@ -1,8 +1,8 @@
 //! What a store knows about its rows: parquet tables with one row per embedding.
 //!
 //! clip-retrieval writes `image_path`, `caption` and a column for everything else it was told.
-//! Haze adds `captions` (a list), `caption_levels` (a list of the same length) and `split`. Rows
-//! are read when they are asked for: a search result shows a few of perhaps millions.
+//! Haze adds `captions` (a list), `caption_levels` and `caption_ids` (lists of the same length) and
+//! `split`. Rows are read when they are asked for: a search result shows a few of perhaps millions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -28,8 +28,9 @@ const IMAGE_PATH: &str = "image_path";
 const CAPTION: &str = "caption";
 const CAPTIONS: &str = "captions";
 const CAPTION_LEVELS: &str = "caption_levels";
+const CAPTION_IDS: &str = "caption_ids";
 const SPLIT: &str = "split";
-const OWN_COLUMNS: [&str; 5] = [IMAGE_PATH, CAPTION, CAPTIONS, CAPTION_LEVELS, SPLIT];
+const OWN_COLUMNS: [&str; 6] = [IMAGE_PATH, CAPTION, CAPTIONS, CAPTION_LEVELS, CAPTION_IDS, SPLIT];
 
 /// What a store knows about one of its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -189,6 +190,7 @@ struct Columns<'a> {
     caption: Option<&'a ArrayRef>,
     captions: Option<&'a ArrayRef>,
     caption_levels: Option<&'a ArrayRef>,
+    caption_ids: Option<&'a ArrayRef>,
     split: Option<&'a ArrayRef>,
     labels: Vec<(String, &'a ArrayRef)>,
 }
@@ -202,6 +204,7 @@ impl<'a> Columns<'a> {
             caption: batch.column_by_name(CAPTION),
             captions: batch.column_by_name(CAPTIONS),
             caption_levels: batch.column_by_name(CAPTION_LEVELS),
+            caption_ids: batch.column_by_name(CAPTION_IDS),
             split: batch.column_by_name(SPLIT),
             labels: labels
                 .filter(|(field, _)| !OWN_COLUMNS.contains(&field.name().as_str()))
@@ -227,22 +230,29 @@ impl<'a> Columns<'a> {
     fn captions(&self, row: usize) -> Result<Vec<Caption>, String> {
         let Some(texts) = self.captions.and_then(|column| list(column, row)) else {
             let single = self.caption.and_then(|column| text(column, row));
-            return Ok(single.into_iter().map(|text| Caption { text, level: None }).collect());
+            return Ok(single
+                .into_iter()
+                .map(|text| Caption { text, level: None, id: None })
+                .collect());
         };
         let levels = self.caption_levels.and_then(|column| list(column, row));
-        if let Some(levels) = &levels
-            && levels.len() != texts.len()
-        {
-            return Err(format!(
-                "an image has {} captions but {} caption levels",
-                texts.len(),
-                levels.len()
-            ));
+        let ids = self.caption_ids.and_then(|column| list(column, row));
+        for (numbers, what) in [(&levels, "caption levels"), (&ids, "caption ids")] {
+            if let Some(numbers) = numbers
+                && numbers.len() != texts.len()
+            {
+                return Err(format!(
+                    "an image has {} captions but {} {what}",
+                    texts.len(),
+                    numbers.len()
+                ));
+            }
         }
         let level = |i| levels.as_ref().and_then(|levels| integer(levels, i)?.try_into().ok());
+        let id = |i| ids.as_ref().and_then(|ids| integer(ids, i)?.try_into().ok());
         let captions = (0..texts.len()).filter_map(|i| {
             let text = text(&texts, i)?;
-            Some(Caption { text, level: level(i) })
+            Some(Caption { text, level: level(i), id: id(i) })
         });
         Ok(captions.collect())
     }
@@ -301,13 +311,16 @@ impl TableColumns {
         };
         let mut captions = ListBuilder::new(StringBuilder::new());
         let mut levels = ListBuilder::new(Int64Builder::new());
+        let mut ids = ListBuilder::new(Int64Builder::new());
         for item in items {
             for caption in &item.captions {
                 captions.values().append_value(&caption.text);
                 levels.values().append_option(caption.level.map(i64::from));
+                ids.values().append_option(caption.id.and_then(|id| i64::try_from(id).ok()));
             }
             captions.append(true);
             levels.append(true);
+            ids.append(true);
         }
         let first_caption = |item: &DatasetItem| item.captions.first().map(|c| c.text.clone());
         let image_path =
@@ -317,6 +330,7 @@ impl TableColumns {
             (CAPTION, strings(&first_caption), true),
             (CAPTIONS, Arc::new(captions.finish()) as ArrayRef, true),
             (CAPTION_LEVELS, Arc::new(levels.finish()) as ArrayRef, true),
+            (CAPTION_IDS, Arc::new(ids.finish()) as ArrayRef, true),
             (SPLIT, strings(&|item| item.split.clone()), true),
         ];
         for (label, column) in &self.labels {
@@ -358,7 +372,7 @@ mod tests {
         let items = table.fetch(&[4, 0, 2, 4, 3]).unwrap();
         let names: Vec<_> = items.iter().map(|i| i.image_path.clone().unwrap()).collect();
         assert_eq!(names, ["e", "a", "c", "e", "d"]);
-        assert_eq!(items[0].captions, [Caption { text: "E".to_owned(), level: None }]);
+        assert_eq!(items[0].captions, [Caption { text: "E".to_owned(), level: None, id: None }]);
         let mut all = Vec::new();
         let mut keep = |item: ItemMetadata| {
             all.push(item.image_path.unwrap());
@@ -395,22 +409,21 @@ mod tests {
     }
 
     #[test]
-    fn captions_and_levels_of_different_length_are_refused() {
+    fn captions_and_their_numbers_of_different_length_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.parquet");
         let mut captions = ListBuilder::new(StringBuilder::new());
         captions.append_value([Some("one"), Some("two")]);
-        let mut levels = ListBuilder::new(Int64Builder::new());
-        levels.append_value([Some(1)]);
-        write(
-            &path,
-            vec![
-                (CAPTIONS, Arc::new(captions.finish()) as ArrayRef),
-                (CAPTION_LEVELS, Arc::new(levels.finish())),
-            ],
-        );
-        let error = MetadataTable::open(&[path]).unwrap().fetch(&[0]).unwrap_err();
-        assert!(error.to_string().contains("2 captions but 1 caption levels"));
+        let captions = Arc::new(captions.finish()) as ArrayRef;
+        let mut numbers = ListBuilder::new(Int64Builder::new());
+        numbers.append_value([Some(1)]);
+        let numbers = Arc::new(numbers.finish()) as ArrayRef;
+        for (column, words) in [(CAPTION_LEVELS, "caption levels"), (CAPTION_IDS, "caption ids")] {
+            write(&path, vec![(CAPTIONS, captions.clone()), (column, numbers.clone())]);
+            let error =
+                MetadataTable::open(std::slice::from_ref(&path)).unwrap().fetch(&[0]).unwrap_err();
+            assert!(error.to_string().contains(&format!("2 captions but 1 {words}")), "{error}");
+        }
     }
 
     #[test]

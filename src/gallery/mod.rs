@@ -29,6 +29,7 @@ mod store_writer;
 
 pub use build::{BuildOptions, BuildReport, SkippedImage, build_index};
 pub use caption_index::{CaptionIndex, same_caption};
+pub(crate) use dataset::coco_id;
 pub use dataset::{Caption, Dataset, DatasetItem};
 pub use datasets::{LAYOUTS, Layout};
 pub use error::GalleryError;

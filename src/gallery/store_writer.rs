@@ -255,6 +255,7 @@ mod tests {
                 .map(|c| Caption {
                     text: format!("caption {c} of {i}"),
                     level: (c > 0).then_some(c as u32),
+                    id: (c > 0).then_some((100 * i + c) as u64),
                 })
                 .collect(),
             split: i.is_multiple_of(2).then(|| "test".to_owned()),

@@ -32,6 +32,17 @@ impl Draws {
             .into_par_iter()
             .map(|index| distribution.sample(sampling.seed, index, sampling.temperature))
             .collect();
+        Self::from_values(values, distribution)
+    }
+
+    /// Draws that were made elsewhere, judged by `distribution`.
+    ///
+    /// # Errors
+    /// When a log-density cannot be computed.
+    pub fn from_values(
+        values: Vec<Vec<f32>>,
+        distribution: &EmbeddingDistribution,
+    ) -> Result<Self, SessionError> {
         let log_probs = distribution.log_probs(&values)?;
         Ok(Self { values, log_probs, mean: distribution.mean() })
     }

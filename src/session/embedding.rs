@@ -13,13 +13,12 @@ use super::assets::Assets;
 use super::error::SessionError;
 use super::{fingerprint, guarded};
 use crate::encoder::augment::{MASKED_SHARE, augment_image, mask_words};
-use crate::encoder::clip::Pooled;
-use crate::encoder::{ClipEncoder, Embedding, Modality};
+use crate::encoder::{Embedding, Encoder, EncoderConfig, Modality, Norm, Pooled};
 use crate::experiment::cache::{
     Augmentation, CacheWriter, CaptionEntry, Embedded, ImageEntry, Manifest, Request, SkippedItem,
 };
 use crate::experiment::pairs::CaptionLink;
-use crate::gallery::{Dataset, DatasetItem, SourceRef};
+use crate::gallery::{Caption, Dataset, DatasetItem, SourceRef};
 use crate::model::device::ComputeDevice;
 use crate::query::{AlphaPolicy, QueryError, read_located_image};
 
@@ -76,7 +75,7 @@ pub fn embed_dataset(
     guarded(|| {
         let dataset = open_dataset(&assets.resolve(&job.dataset, "dataset")?, &job.splits)?;
         let encoder_path = assets.resolve(&job.encoder, "encoder")?;
-        let encoder = ClipEncoder::load(&encoder_path, &device.device)?;
+        let encoder = Encoder::load(&encoder_path, &device.device)?;
         let reference =
             SourceRef { path: job.encoder.clone(), hash: fingerprint::of_folder(&encoder_path)? };
         embed_into(job, &dataset, &encoder, reference, on_progress)
@@ -103,7 +102,7 @@ pub fn open_dataset(path: &Path, splits: &[String]) -> Result<Dataset, SessionEr
 pub fn embed_into(
     job: &EmbeddingJob,
     dataset: &Dataset,
-    encoder: &ClipEncoder,
+    encoder: &Encoder,
     encoder_reference: SourceRef,
     on_progress: &mut dyn FnMut(EmbeddingProgress) -> ControlFlow<()>,
 ) -> Result<Manifest, SessionError> {
@@ -113,6 +112,9 @@ pub fn embed_into(
             found: job.augmentation.unwrap_or_default().to_string(),
             expected: "at least 2, which have a variance".to_owned(),
         });
+    }
+    if job.pooled {
+        check_pooled(encoder.config())?;
     }
     let captioned = captioned(dataset)?;
     let request = Request {
@@ -150,6 +152,20 @@ pub fn embed_into(
     Ok(writer.finish(&images, &captions)?)
 }
 
+/// Features before the projections are kept for BayesVLM, whose variances are those of raw
+/// embeddings.
+fn check_pooled(config: &EncoderConfig) -> Result<(), SessionError> {
+    match config.norm() {
+        Norm::Raw => Ok(()),
+        Norm::Unit => Err(SessionError::Mismatch(format!(
+            "the features before the projections (--pooled) are for BayesVLM, which needs raw \
+             embeddings, but {} scales its embeddings to length 1; embed without --pooled, or with \
+             a CLIP or SigLIP encoder",
+            config.kind().name()
+        ))),
+    }
+}
+
 /// Positions of the items that have a caption.
 fn captioned(dataset: &Dataset) -> Result<Vec<usize>, SessionError> {
     let mut seen = HashSet::new();
@@ -185,6 +201,7 @@ fn image_entry(item: &DatasetItem) -> ImageEntry {
         split: item.split.clone(),
         class: item.labels.get("class").cloned(),
         path: item.image.to_string(),
+        coco_id: item.coco_id(),
     }
 }
 
@@ -199,7 +216,8 @@ fn distinct_captions(items: &[&DatasetItem]) -> (Vec<CaptionEntry>, Vec<Arc<str>
                 texts.push(caption.text.as_str().into());
                 texts.len() as u32 - 1
             });
-            let link = CaptionLink { text: row, image: image as u32, level: caption.level };
+            let Caption { level, id, .. } = *caption;
+            let link = CaptionLink { text: row, image: image as u32, level, id };
             captions.push(CaptionEntry { link, words: Arc::clone(&texts[row as usize]) });
         }
     }
@@ -208,7 +226,7 @@ fn distinct_captions(items: &[&DatasetItem]) -> (Vec<CaptionEntry>, Vec<Arc<str>
 
 /// The frozen encoder and what is kept of each item.
 struct Embedder<'a> {
-    encoder: &'a ClipEncoder,
+    encoder: &'a Encoder,
     augmentation: Option<Augmentation>,
     pooled: bool,
 }
@@ -442,7 +460,7 @@ mod tests {
         dataset.items.truncate(70);
         dataset.items[3].image = PathBuf::from("/nowhere/missing.png").into();
         dataset.items[5].captions.clear();
-        dataset.items[6].captions.push(Caption { text: " ".to_owned(), level: None });
+        dataset.items[6].captions.push(Caption { text: " ".to_owned(), level: None, id: None });
         dataset
     }
 
@@ -461,8 +479,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_cancelled_again_and_again_ends_with_the_same_cache() {
-        let encoder =
-            ClipEncoder::load(&demo().join("clip"), &ComputeDevice::cpu().device).unwrap();
+        let encoder = Encoder::load(&demo().join("clip"), &ComputeDevice::cpu().device).unwrap();
         let reference = SourceRef { path: PathBuf::from("clip"), hash: "abc".to_owned() };
         let dataset = dataset();
         let folder = tempfile::tempdir().unwrap();
@@ -527,11 +544,21 @@ mod tests {
     }
 
     #[test]
+    fn features_of_encoders_with_unit_embeddings_are_refused() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let check = |case: &str| check_pooled(&EncoderConfig::load(&fixtures.join(case)).unwrap());
+        assert!(check("siglip/model").is_ok());
+        for case in ["blip/itc", "prolip/model"] {
+            assert!(check(case).unwrap_err().to_string().contains("raw"), "{case}");
+        }
+    }
+
+    #[test]
     fn datasets_that_hold_no_pairs_are_refused_before_any_work() {
         let item = |id: &str, caption: &str| DatasetItem {
             id: id.to_owned(),
             image: PathBuf::from("/nowhere").join(id).into(),
-            captions: vec![Caption { text: caption.to_owned(), level: None }],
+            captions: vec![Caption { text: caption.to_owned(), level: None, id: None }],
             split: None,
             labels: BTreeMap::new(),
         };

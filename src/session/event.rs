@@ -25,8 +25,10 @@ pub enum Event<'a> {
 pub enum Stage {
     LoadEncoder,
     LoadAdapter,
+    LoadPrior,
     Embed,
     Predict,
+    SamplePrior,
     IndexGallery,
     Search,
     Reference,
@@ -34,6 +36,7 @@ pub enum Stage {
     Decode,
     Reencode,
     Evaluate,
+    CompareRoutes,
 }
 
 impl Stage {
@@ -42,8 +45,10 @@ impl Stage {
         match self {
             Stage::LoadEncoder => "load encoder",
             Stage::LoadAdapter => "load adapter",
+            Stage::LoadPrior => "load prior",
             Stage::Embed => "embed the query",
             Stage::Predict => "predict the distribution",
+            Stage::SamplePrior => "sample the prior",
             Stage::IndexGallery => "index the gallery",
             Stage::Search => "search the gallery",
             Stage::Reference => "compare with the gallery's own uncertainty",
@@ -51,6 +56,7 @@ impl Stage {
             Stage::Decode => "decode samples",
             Stage::Reencode => "embed the decoded images",
             Stage::Evaluate => "rank the gallery's captions",
+            Stage::CompareRoutes => "compare the routes to image space",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{Session, guarded};
 use crate::adapter::training::TrainingEvent;
 use crate::encoder::Modality;
 use crate::encoder::augment::PASSES;
+use crate::evaluation::PlausibleFile;
 use crate::experiment::report::{Report, Settings};
 use crate::experiment::shift::{ShiftMatrix, ShiftSource, shift_matrix};
 use crate::experiment::{EmbeddedPairs, Experiment, ExperimentError, Method, Progress, TestSet};
@@ -26,6 +27,8 @@ pub struct ExperimentRequest {
     pub data: ExperimentData,
     /// Hugging Face folder of the encoder, for pairs that have to be embedded.
     pub encoder: Option<PathBuf>,
+    /// Files of plausible matches for the test sets, as ECCV Caption and CxC publish them.
+    pub plausible: Vec<PathBuf>,
     pub settings: Settings,
     /// Folder that keeps the trained adapters, as `METHOD/seed-N/{image,text}`.
     pub save_adapters: Option<PathBuf>,
@@ -146,12 +149,17 @@ pub fn run(
     on_event: OnExperiment<'_>,
 ) -> Result<Report, SessionError> {
     guarded(|| {
+        // First: pairs may take long to open.
+        let plausible = request.plausible.iter().map(|path| PlausibleFile::read(path));
+        let plausible =
+            plausible.collect::<Result<Vec<_>, _>>().map_err(ExperimentError::Evaluation)?;
         let opening = opening(request.encoder.as_deref(), &request.settings.methods);
         let data = Data::open(session, &request.data, &opening, on_event)?;
         let experiment = Experiment {
             training: &data.training,
             validation: &data.validation,
             tests: &data.tests,
+            plausible: &plausible,
             settings: &request.settings,
             device: &session.device.device,
         };

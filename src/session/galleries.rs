@@ -13,7 +13,7 @@ use super::projection::GalleryMap;
 use super::recipe::{ModelRef, Recipe, RecipeQuery};
 use super::result::{ItemName, Nearest, RankedItem, Retrieved};
 use super::{Job, cache, fingerprint};
-use crate::encoder::{ClipEncoder, Embedding, EncoderError};
+use crate::encoder::{Embedding, Encoder, EncoderError};
 use crate::gallery::{
     BuildOptions, BuildReport, CaptionIndex, Dataset, EmbeddingStore, ExactSearch, GalleryError,
     Hit, ImageLocation, ItemMetadata, RankDistribution, RankOptions, SourceRef, build_index,
@@ -62,7 +62,7 @@ impl Gallery {
         reference: &ModelRef,
         encoder_reference: &ModelRef,
         assets: &Assets,
-        encoder: &ClipEncoder,
+        encoder: &Encoder,
         job: &mut Job<'_>,
     ) -> Result<Self, SessionError> {
         let path = assets.resolve(&reference.path, "gallery")?;
@@ -308,7 +308,7 @@ fn indexed(
     dataset: &Dataset,
     hash: &str,
     encoder_reference: &ModelRef,
-    encoder: &ClipEncoder,
+    encoder: &Encoder,
     job: &mut Job<'_>,
 ) -> Result<(EmbeddingStore, Option<tempfile::TempDir>), SessionError> {
     let key = blake3::hash(format!("{hash}\n{}", encoder_reference.hash).as_bytes()).to_hex();
@@ -350,7 +350,7 @@ pub fn index(
     dataset: &Dataset,
     folder: &Path,
     encoder_reference: &ModelRef,
-    encoder: &ClipEncoder,
+    encoder: &Encoder,
     on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<BuildReport, SessionError> {
     let options = BuildOptions {
@@ -397,7 +397,7 @@ mod tests {
             image: folder.join(id).into(),
             captions: captions
                 .iter()
-                .map(|&text| Caption { text: text.to_owned(), level: None })
+                .map(|&text| Caption { text: text.to_owned(), level: None, id: None })
                 .collect(),
             split: None,
             labels: BTreeMap::new(),
@@ -434,7 +434,7 @@ mod tests {
     fn ranked(gallery: &Gallery, query: RecipeQuery, embedding: [f32; 3]) -> Found {
         let models = Models {
             encoder: ModelRef::new("clip"),
-            adapter: ModelRef::new("adapter"),
+            adapter: Some(ModelRef::new("adapter")),
             bridge: Bridge::None,
             bridge_model: None,
             decoder: None,

@@ -12,7 +12,7 @@ use super::pairs::{Opening, open_pairs};
 use super::request::or_demo;
 use super::{Session, fingerprint, guarded};
 use crate::adapter::{Adapter, Predictor};
-use crate::encoder::{ClipEncoder, Modality};
+use crate::encoder::{Encoder, Modality};
 use crate::experiment::active::pick::{Pick, UnitRows, View, pick};
 use crate::experiment::active::{ActiveSettings, RoundModels, Strategy};
 use crate::experiment::annotation::{LABELS_FILE, Labels, Task};
@@ -181,7 +181,7 @@ impl LabelPool {
     fn labelled_pairs(
         &self,
         labels: &Labels,
-        encoder: &ClipEncoder,
+        encoder: &Encoder,
     ) -> Result<EmbeddedPairs, SessionError> {
         let (mut images, mut facts, mut captions) = (Vec::new(), Vec::new(), Vec::new());
         let mut words: Vec<&str> = Vec::new();
@@ -189,11 +189,11 @@ impl LabelPool {
             let Some(answers) = labels.captions(id) else { continue };
             for answer in answers {
                 let (text, image) = (words.len() as u32, facts.len() as u32);
-                captions.push(CaptionLink { text, image, level: None });
+                captions.push(CaptionLink { text, image, level: None, id: None });
                 words.push(answer);
             }
             images.extend(self.images.row(position));
-            facts.push(ImageFacts { id: id.clone(), split: None, class: None });
+            facts.push(ImageFacts { id: id.clone(), split: None, class: None, coco_id: None });
         }
         let texts = encoder.embed_texts(&words)?;
         let texts = texts.into_iter().flat_map(|embedding| embedding.values).collect();
@@ -375,7 +375,7 @@ fn trained(
             path.display()
         )));
     }
-    let encoder = ClipEncoder::load(&path, &device.device)?;
+    let encoder = Encoder::load(&path, &device.device)?;
     let pairs = pool.labelled_pairs(labels, &encoder)?;
     let (training, held_out) = pairs.hold_out(HELD_OUT, request.seed)?;
     let settings = ActiveSettings::new(Vec::new());

@@ -9,6 +9,7 @@
 
 pub mod assets;
 pub mod cache;
+pub mod card;
 pub mod draws;
 pub mod embedding;
 pub mod engine;
@@ -22,6 +23,8 @@ mod loaded;
 pub mod pairs;
 pub mod plan;
 pub mod projection;
+mod prompt_route;
+pub mod pull;
 pub mod recipe;
 mod reference;
 pub mod request;
@@ -41,8 +44,10 @@ pub use error::SessionError;
 
 use crate::adapter::Adapter;
 use crate::adapter::bridge::Bridge;
+use crate::decoder::prior::{Prior, PriorOptions, PriorProgress};
 use crate::decoder::{DecodeOptions, DecodeProgress};
-use crate::encoder::{ClipEncoder, Embedding, Modality};
+use crate::distribution::EmbeddingDistribution;
+use crate::encoder::{Embedding, Encoder, Gaussian, Modality};
 use crate::model::device::ComputeDevice;
 use crate::query::{AlphaPolicy, Query, pixels_hash};
 use draws::Draws;
@@ -53,6 +58,9 @@ use projection::GalleryMap;
 use recipe::{Recipe, RecipeQuery};
 use reference::Variances;
 use result::{QueryResult, StageTime, Tile};
+
+/// Text embeddings of one encoder, computed twice, agree better than this.
+const SAME_SPACE_COSINE: f64 = 0.999;
 
 /// Hears the events of a job; `Break` cancels it at the next step.
 pub type OnEvent<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
@@ -150,8 +158,13 @@ impl Session {
             let mut ignore = |_: Event<'_>| ControlFlow::Continue(());
             let mut job = Job::new(&mut ignore);
             let decode = match recipe.models.decoder.clone() {
+                _ if prompt_route::is_route_of(recipe) => {
+                    self.plan_prompt(recipe, batch_size, &mut job)?
+                }
                 Some(mut model) => {
-                    let decoder = loaded.decoder(&mut model, assets, device, &mut job)?;
+                    let mut decoding = recipe.decoding.clone();
+                    let decoder =
+                        loaded.decoder(&mut model, &mut decoding, assets, device, &mut job)?;
                     let options = decode_options(recipe, batch_size);
                     Some(decoder.plan(recipe.sampling.samples + 1, &options)?)
                 }
@@ -159,7 +172,9 @@ impl Session {
             };
             let draws = recipe.sampling.draws.max(recipe.sampling.samples);
             let passes = recipe.sampling.dropout_passes;
-            Ok(Plan::new(device.label.clone(), draws, passes, decode))
+            let prior = (recipe.models.bridge == recipe::Bridge::Prior)
+                .then(|| recipe.sampling.prior.unwrap_or_default().steps);
+            Ok(Plan::new(device.label.clone(), draws, passes, prior, decode))
         })
     }
 
@@ -171,13 +186,18 @@ impl Session {
         guarded(|| {
             let mut recipe = recipe.clone();
             let mut job = Job::new(on_event);
+            if prompt_route::is_route_of(&recipe) {
+                return self.warm_prompt(&recipe, &mut job);
+            }
             let route = self.route(&mut recipe, &mut job)?;
             if let Some(model) = &mut recipe.models.gallery {
                 job.stage(Stage::IndexGallery)?;
                 let Self { assets, loaded, .. } = self;
                 let (encoder, models) = (&route.encoder, &recipe.models.encoder);
                 let gallery = loaded.gallery(model, models, assets, encoder, &mut job)?;
-                Variances::of(&gallery, encoder, &route.adapter, &recipe.models, &mut job)?;
+                if let Predicting::Adapter(adapter) = &route.predicting {
+                    Variances::of(&gallery, encoder, adapter, &recipe.models, &mut job)?;
+                }
             }
             Ok(())
         })
@@ -193,7 +213,13 @@ impl Session {
             let mut job = Job::new(on_event);
             if let Some(mut model) = recipe.models.decoder.clone() {
                 job.stage(Stage::LoadDecoder)?;
-                loaded.decoder(&mut model, assets, device, &mut job)?;
+                let mut decoding = recipe.decoding.clone();
+                if prompt_route::is_route_of(recipe) {
+                    let mut models = recipe.models.clone();
+                    loaded.prompt_decoder(&mut models, &mut decoding, assets, device, &mut job)?;
+                } else {
+                    loaded.decoder(&mut model, &mut decoding, assets, device, &mut job)?;
+                }
             }
             Ok(())
         })
@@ -216,27 +242,123 @@ impl Session {
         })
     }
 
-    /// Loads encoder, adapter and bridge, and checks that they fit.
+    /// Loads the encoder, and the adapter with its bridge or the prior, and checks that they fit.
     fn route(&self, recipe: &mut Recipe, job: &mut Job<'_>) -> Result<Route, SessionError> {
         let Self { assets, device, loaded } = self;
+        prompt_route::refuse(recipe)?;
         job.stage(Stage::LoadEncoder)?;
         let encoder = loaded.encoder(&mut recipe.models.encoder, assets, device, job)?;
-        job.stage(Stage::LoadAdapter)?;
-        let adapter = loaded.adapter(&mut recipe.models.adapter, assets, device, job)?;
-        let bridge = match &mut recipe.models.bridge_model {
-            Some(model) => Some(loaded.bridge(model, assets, job)?),
-            None => None,
+        recipe.validate()?;
+        let models = &mut recipe.models;
+        let Some(model) = &mut models.adapter else {
+            job.stage(Stage::LoadPrior)?;
+            let model = models.bridge_model.as_mut().ok_or_else(no_prior)?;
+            let prior = loaded.prior(model, assets, device, job)?;
+            loaded::check_prior(recipe, assets, &encoder, &prior)?;
+            if let Some(warning) = loaded.check_spaces(recipe, assets)? {
+                job.tell(Event::Warning(warning))?;
+            }
+            recipe.sampling.prior.get_or_insert_default();
+            // One set of weights: there is no epistemic part to estimate.
+            recipe.sampling.dropout_passes = 0;
+            return Ok(Route { encoder, predicting: Predicting::Prior(prior) });
         };
+        job.stage(Stage::LoadAdapter)?;
+        let adapter = loaded.adapter(model, assets, device, job)?;
+        let named = model.path.clone();
+        let bridge = self.bridge(recipe, job)?;
         loaded::check_route(recipe, &encoder, &adapter, bridge.as_deref())?;
+        if let Some(warning) = loaded.check_spaces(recipe, assets)? {
+            job.tell(Event::Warning(warning))?;
+        }
         if adapter.encoder().is_some_and(|hash| hash != recipe.models.encoder.hash) {
             job.tell(Event::Warning(format!(
                 "the adapter {} was trained on embeddings of another encoder than {}; its \
                  distribution means nothing unless both embed into the same space",
-                recipe.models.adapter.path.display(),
+                named.display(),
                 recipe.models.encoder.path.display()
             )))?;
         }
-        Ok(Route { encoder, adapter })
+        Ok(Route { encoder, predicting: Predicting::Adapter(adapter) })
+    }
+
+    /// The map that samples go through on their way to the decoder, where the route has one.
+    fn bridge(
+        &self,
+        recipe: &mut Recipe,
+        job: &mut Job<'_>,
+    ) -> Result<Option<Arc<Bridge>>, SessionError> {
+        match &mut recipe.models.bridge_model {
+            Some(model) if recipe.models.bridge != recipe::Bridge::Prior => {
+                Ok(Some(self.loaded.bridge(model, &self.assets, job)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The distribution of a query and draws from it. A prior can only be sampled: its distribution
+    /// is estimated from the draws.
+    fn distribution(
+        &self,
+        recipe: &Recipe,
+        route: &Route,
+        query: &Embedding,
+        job: &mut Job<'_>,
+    ) -> Result<(EmbeddingDistribution, Draws), SessionError> {
+        let sampling = &recipe.sampling;
+        let prior = match &route.predicting {
+            Predicting::Adapter(adapter) => {
+                job.stage(Stage::Predict)?;
+                let passes = sampling.dropout_passes;
+                let distribution = adapter.predict(query, passes, sampling.seed)?;
+                let draws = Draws::new(&distribution, sampling)?;
+                return Ok((distribution, draws));
+            }
+            Predicting::Prior(prior) => prior,
+        };
+        let RecipeQuery::Text(text) = &recipe.query else { return Err(no_prior()) };
+        job.stage(Stage::SamplePrior)?;
+        let same = prior.text_embedding(text)?;
+        let agreement = crate::encoder::cosine(&same, &query.values);
+        if same.len() != query.dim() || agreement < SAME_SPACE_COSINE {
+            job.tell(Event::Warning(format!(
+                "the prior's own text encoder is another one than {} (cosine {agreement:.2} between \
+                 what they make of the query); its samples mean something only if both belong to \
+                 the same image space",
+                recipe.models.encoder.path.display()
+            )))?;
+        }
+        let values = self.sample_prior(recipe, prior, text, job)?;
+        let distribution = EmbeddingDistribution::from_samples(&values)?;
+        let draws = Draws::from_values(values, &distribution)?;
+        Ok((distribution, draws))
+    }
+
+    /// As many samples of the prior for a text as the recipe has draws.
+    fn sample_prior(
+        &self,
+        recipe: &Recipe,
+        prior: &Prior,
+        text: &str,
+        job: &mut Job<'_>,
+    ) -> Result<Vec<Vec<f32>>, SessionError> {
+        let sampling = &recipe.sampling;
+        let numbers = sampling.prior.unwrap_or_default();
+        let options = PriorOptions {
+            steps: numbers.steps,
+            guidance_scale: numbers.guidance_scale,
+            seed: sampling.seed,
+            count: sampling.draws.max(sampling.samples),
+            ..PriorOptions::default()
+        };
+        let hash = recipe.models.bridge_model.as_ref().map(|model| model.hash.as_str());
+        let key = format!("{hash:?} {options:?} {text}");
+        self.loaded.prior_draws(key, || {
+            Ok(prior.sample(text, &options, &mut |progress| {
+                let PriorProgress { done, total } = progress;
+                (job.on_event)(Event::Progress { done, total })
+            })?)
+        })
     }
 
     fn analyse_stages(
@@ -244,13 +366,17 @@ impl Session {
         mut recipe: Recipe,
         job: &mut Job<'_>,
     ) -> Result<QueryResult, SessionError> {
+        if prompt_route::is_route_of(&recipe) {
+            return self.analyse_prompt(recipe, job);
+        }
         let Self { assets, device, loaded } = self;
         let query = read_query(&mut recipe.query)?;
-        let Route { encoder, adapter } = self.route(&mut recipe, job)?;
+        let route = self.route(&mut recipe, job)?;
+        let encoder = &route.encoder;
 
         job.stage(Stage::Embed)?;
-        let query_embedding = embed_query(&encoder, &query)?;
-        let tokens_cut = tokens_cut(&encoder, &query)?;
+        let query_embedding = embed_query(encoder, &query)?;
+        let tokens_cut = tokens_cut(encoder, &query)?;
         if tokens_cut > 0 {
             job.tell(Event::Warning(format!(
                 "the text is longer than the encoder reads: its last {tokens_cut} token(s) are \
@@ -259,25 +385,24 @@ impl Session {
             )))?;
         }
 
-        job.stage(Stage::Predict)?;
         let sampling = recipe.sampling.clone();
-        let distribution =
-            adapter.predict(&query_embedding, sampling.dropout_passes, sampling.seed)?;
+        let (distribution, draws) = self.distribution(&recipe, &route, &query_embedding, job)?;
         job.tell(Event::Distribution(&distribution))?;
-        let draws = Draws::new(&distribution, &sampling)?;
 
         let mut reference = None;
         let mut retrieved = None;
         if let Some(model) = &mut recipe.models.gallery {
             job.stage(Stage::IndexGallery)?;
-            let gallery = loaded.gallery(model, &recipe.models.encoder, assets, &encoder, job)?;
+            let gallery = loaded.gallery(model, &recipe.models.encoder, assets, encoder, job)?;
             job.stage(Stage::Search)?;
             let mean = distribution.mean();
             let found = gallery.rank(&recipe, &query_embedding, &mean, &draws)?;
             job.tell(Event::Retrieved(&found.retrieved))?;
             retrieved = Some(found);
-            let variances = Variances::of(&gallery, &encoder, &adapter, &recipe.models, job)?;
-            reference = variances.place(distribution.mean_aleatoric());
+            if let Predicting::Adapter(adapter) = &route.predicting {
+                let variances = Variances::of(&gallery, encoder, adapter, &recipe.models, job)?;
+                reference = variances.place(distribution.mean_aleatoric());
+            }
         }
 
         let samples = draws.samples(sampling.samples, retrieved.as_ref().map(|r| &r.nearest));
@@ -290,7 +415,7 @@ impl Session {
             },
             query_embedding,
             tokens_cut,
-            space: adapter.output_modality(),
+            space: route.space(),
             distribution,
             reference,
             samples,
@@ -310,6 +435,9 @@ impl Session {
         job: &mut Job<'_>,
         on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
     ) -> Result<(), SessionError> {
+        if prompt_route::is_route_of(&result.recipe) {
+            return self.decode_prompt(result, batch_size, job, on_tiles);
+        }
         let mean = result.distribution.mean();
         let all =
             std::iter::once(mean).chain(result.samples.iter().map(|s| s.values.clone())).collect();
@@ -341,14 +469,12 @@ impl Session {
         on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
     ) -> Result<Option<Decoded>, SessionError> {
         let Self { assets, device, loaded } = self;
+        prompt_route::refuse(recipe)?;
         let Some(model) = &mut recipe.models.decoder else { return Ok(None) };
         job.stage(Stage::LoadDecoder)?;
-        let decoder = loaded.decoder(model, assets, device, job)?;
+        let decoder = loaded.decoder(model, &mut recipe.decoding, assets, device, job)?;
         let encoder = loaded.encoder(&mut recipe.models.encoder, assets, device, job)?;
-        let bridge = match &mut recipe.models.bridge_model {
-            Some(model) => Some(loaded.bridge(model, assets, job)?),
-            None => None,
-        };
+        let bridge = self.bridge(recipe, job)?;
         let mut options = decode_options(recipe, batch_size);
         if let NoiseOf::Tile(index) = noise {
             options.independent_noise = false;
@@ -377,8 +503,41 @@ impl Session {
 
 /// The models between a query and its distribution, which fit each other.
 struct Route {
-    encoder: Arc<ClipEncoder>,
-    adapter: Arc<Adapter>,
+    encoder: Arc<Encoder>,
+    predicting: Predicting,
+}
+
+/// What gives a query its distribution.
+enum Predicting {
+    Adapter(Arc<Adapter>),
+    Prior(Arc<Prior>),
+}
+
+impl Route {
+    /// The space that the distribution lives in.
+    fn space(&self) -> Modality {
+        match &self.predicting {
+            Predicting::Adapter(adapter) => adapter.output_modality(),
+            Predicting::Prior(_) => Modality::Image,
+        }
+    }
+
+    /// The adapter, for what a prior cannot do.
+    fn adapter(&self) -> Result<&Arc<Adapter>, SessionError> {
+        match &self.predicting {
+            Predicting::Adapter(adapter) => Ok(adapter),
+            Predicting::Prior(_) => Err(SessionError::Mismatch(
+                "this study predicts many variances at once, which takes an adapter; choose \
+                 another --bridge than prior"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+/// Recipes are validated before they run; this is for those that were not.
+fn no_prior() -> SessionError {
+    SessionError::Mismatch("a prior needs its folder (--prior) and a text".to_owned())
 }
 
 /// Decoded embeddings.
@@ -437,13 +596,10 @@ impl<'a> Job<'a> {
 /// Turns a panic below into an error: kernels of a device panic where they cannot return one.
 ///
 /// # Errors
-/// Those of `work`, and [`SessionError::Panic`].
+/// Those of `work`, [`SessionError::DeviceFailed`] and [`SessionError::Panic`].
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, SessionError>) -> Result<T, SessionError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = crate::panics::message(panic.as_ref());
-        let text = text.unwrap_or_else(|| "unknown cause".to_owned());
-        Err(SessionError::Panic(text))
-    })
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(SessionError::of_panic(crate::panics::message(panic.as_ref()))))
 }
 
 /// Reads the query and fills in, or checks, the hash of an image's pixels.
@@ -473,7 +629,7 @@ fn read_query(query: &mut RecipeQuery) -> Result<Query, SessionError> {
 ///
 /// # Errors
 /// When the encoder fails.
-pub fn embed_query(encoder: &ClipEncoder, query: &Query) -> Result<Embedding, SessionError> {
+pub fn embed_query(encoder: &Encoder, query: &Query) -> Result<Embedding, SessionError> {
     let mut embeddings = match query {
         Query::Text(text) => encoder.embed_texts(&[text])?,
         Query::Image(image) => encoder.embed_images(&[image.to_rgb(AlphaPolicy::default())])?,
@@ -481,8 +637,20 @@ pub fn embed_query(encoder: &ClipEncoder, query: &Query) -> Result<Embedding, Se
     Ok(embeddings.swap_remove(0))
 }
 
+/// The distribution that the encoder itself predicts for a query; `None` for one that predicts points.
+///
+/// # Errors
+/// When the encoder fails.
+pub fn predict_query(encoder: &Encoder, query: &Query) -> Result<Option<Gaussian>, SessionError> {
+    let predicted = match query {
+        Query::Text(text) => encoder.predict_texts(&[text])?,
+        Query::Image(image) => encoder.predict_images(&[image.to_rgb(AlphaPolicy::default())])?,
+    };
+    Ok(predicted.and_then(|mut predicted| predicted.pop()))
+}
+
 /// How many tokens at the end of a query the encoder does not see.
-fn tokens_cut(encoder: &ClipEncoder, query: &Query) -> Result<usize, SessionError> {
+fn tokens_cut(encoder: &Encoder, query: &Query) -> Result<usize, SessionError> {
     match query {
         Query::Text(text) => Ok(encoder.token_count(text)?.saturating_sub(encoder.max_tokens())),
         Query::Image(_) => Ok(0),
@@ -500,6 +668,7 @@ fn decode_options(recipe: &Recipe, batch_size: Option<usize>) -> DecodeOptions {
         seed: recipe.sampling.seed,
         independent_noise: decoding.independent_noise,
         batch_size,
+        vae_tiling: decoding.vae_tiling,
         ..DecodeOptions::default()
     }
 }

@@ -8,7 +8,7 @@ use super::embedding::{EmbeddingJob, EmbeddingProgress, embed_into, open_dataset
 use super::error::SessionError;
 use super::request::or_demo;
 use super::{cache, fingerprint, guarded};
-use crate::encoder::{ClipEncoder, Modality};
+use crate::encoder::{Encoder, Modality};
 use crate::experiment::cache::{self as caches, CaptionedImages, Kind, Manifest};
 use crate::experiment::pairs::PooledFeatures;
 use crate::experiment::{ExperimentError, PairStore};
@@ -101,7 +101,7 @@ pub fn open_pairs(
 /// When it is no such store, its images are of another encoder, or the device fails.
 pub fn embed_pair_store(
     folder: &Path,
-    encoder: &ClipEncoder,
+    encoder: &Encoder,
     encoder_hash: &str,
     pooled: bool,
     notes: &mut Vec<String>,
@@ -113,7 +113,7 @@ pub fn embed_pair_store(
 
 fn embed_captions(
     store: CaptionedImages,
-    encoder: &ClipEncoder,
+    encoder: &Encoder,
     encoder_hash: &str,
     pooled: bool,
     on_progress: &mut dyn FnMut(EmbeddingProgress) -> ControlFlow<()>,
@@ -228,9 +228,9 @@ fn load_encoder(
     path: &Path,
     assets: &Assets,
     device: &ComputeDevice,
-) -> Result<(ClipEncoder, SourceRef), SessionError> {
+) -> Result<(Encoder, SourceRef), SessionError> {
     let found = assets.resolve(path, "encoder")?;
-    let encoder = ClipEncoder::load(&found, &device.device)?;
+    let encoder = Encoder::load(&found, &device.device)?;
     Ok((encoder, SourceRef { path: path.to_owned(), hash: fingerprint::of_folder(&found)? }))
 }
 

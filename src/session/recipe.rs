@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::SessionError;
-use crate::decoder::SchedulerKind;
+use crate::decoder::prior::PriorOptions;
+use crate::decoder::{SchedulerKind, VaeTiling};
 use crate::encoder::Modality;
 use crate::model::config::read_json;
+use crate::model::precision::PrecisionChoice;
 
 /// Version of the recipe format; raised when a field changes its meaning.
 pub const RECIPE_SCHEMA: u32 = 1;
@@ -54,10 +56,11 @@ pub enum RecipeQuery {
 #[serde(deny_unknown_fields)]
 pub struct Models {
     pub encoder: ModelRef,
-    pub adapter: ModelRef,
+    /// What predicts the distribution. None with a `prior` bridge, which is asked instead.
+    pub adapter: Option<ModelRef>,
     /// Carries samples from the adapter's space to the decoder's image space, when they differ.
     pub bridge: Bridge,
-    /// The fitted map of a `linear-map` or `mean-shift` bridge.
+    /// The fitted map of a `linear-map` or `mean-shift` bridge; the folder of a `prior`.
     pub bridge_model: Option<ModelRef>,
     /// None: nothing was decoded.
     pub decoder: Option<ModelRef>,
@@ -70,9 +73,11 @@ impl Models {
     pub fn named(&self) -> Vec<(&'static str, &ModelRef)> {
         let decoder = self.decoder.iter().map(|m| ("decoder", m));
         let gallery = self.gallery.iter().map(|m| ("gallery", m));
-        let bridge = self.bridge_model.iter().map(|m| ("bridge", m));
-        [("encoder", &self.encoder), ("adapter", &self.adapter)]
-            .into_iter()
+        let adapter = self.adapter.iter().map(|m| ("adapter", m));
+        let role = if self.bridge == Bridge::Prior { "prior" } else { "bridge" };
+        let bridge = self.bridge_model.iter().map(move |m| (role, m));
+        std::iter::once(("encoder", &self.encoder))
+            .chain(adapter)
             .chain(bridge)
             .chain(decoder)
             .chain(gallery)
@@ -84,7 +89,8 @@ impl Models {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRef {
-    /// As given by the user; relative paths are looked up in the working folder and the assets.
+    /// As given by the user; relative paths are looked up in the working folder and the assets. A
+    /// model of the hub is `owner/name@commit`, whatever branch the user named.
     pub path: PathBuf,
     /// BLAKE3 hash over its files, empty in a recipe written by hand.
     #[serde(default)]
@@ -130,26 +136,52 @@ impl RecipeQuery {
 pub enum Bridge {
     /// The adapter predicts p(image embedding | text) itself.
     CrossModal,
+    /// Samples of p(image embedding | text) are drawn from a diffusion prior; no adapter is used.
+    Prior,
     /// Samples of the text embedding go through a linear map fitted on pairs.
     LinearMap,
     /// The mean difference between image and text embeddings is added.
     MeanShift,
     /// Text samples are decoded as if they were image embeddings; also for image queries.
     None,
+    /// No image space at all: Stable Diffusion is given samples of its text encoder's hidden
+    /// states. Another experiment, see [`Bridge::note`].
+    PromptEmbeddings,
 }
 
 impl Bridge {
-    pub const ALL: [Bridge; 4] =
-        [Bridge::CrossModal, Bridge::LinearMap, Bridge::MeanShift, Bridge::None];
+    /// The ways from a text to image space; prompt embeddings are another experiment.
+    pub const ALL: [Bridge; 5] =
+        [Bridge::CrossModal, Bridge::Prior, Bridge::LinearMap, Bridge::MeanShift, Bridge::None];
+
+    /// What has to be said wherever a result of another experiment is shown: what its samples are.
+    pub fn note(self) -> Option<&'static str> {
+        (self == Bridge::PromptEmbeddings)
+            .then_some("samples of prompt embeddings, not of the shared space")
+    }
+
+    /// The route from a text to image space in words.
+    pub fn route(self) -> &'static str {
+        match self {
+            Bridge::CrossModal => "cross-modal adapter",
+            Bridge::Prior => "diffusion prior",
+            Bridge::LinearMap => "linear map",
+            Bridge::MeanShift => "mean shift",
+            Bridge::None => "nothing (text samples taken as they are)",
+            Bridge::PromptEmbeddings => "prompt embeddings (not by image space)",
+        }
+    }
 }
 
 impl std::fmt::Display for Bridge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Bridge::CrossModal => "cross-modal",
+            Bridge::Prior => "prior",
             Bridge::LinearMap => "linear-map",
             Bridge::MeanShift => "mean-shift",
             Bridge::None => "none",
+            Bridge::PromptEmbeddings => "prompt-embeddings",
         })
     }
 }
@@ -158,8 +190,12 @@ impl std::str::FromStr for Bridge {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Bridge::ALL.into_iter().find(|b| b.to_string() == text).ok_or_else(|| {
-            format!("unknown bridge {text:?}; expected cross-modal, linear-map, mean-shift or none")
+        let known = Bridge::ALL.into_iter().chain([Bridge::PromptEmbeddings]);
+        known.into_iter().find(|b| b.to_string() == text).ok_or_else(|| {
+            format!(
+                "unknown bridge {text:?}; expected cross-modal, prior, linear-map, mean-shift, none \
+                 or prompt-embeddings"
+            )
         })
     }
 }
@@ -178,11 +214,37 @@ pub struct Sampling {
     pub seed: u64,
     /// Dropout passes behind the epistemic uncertainty.
     pub dropout_passes: usize,
+    /// How a `prior` bridge is sampled; None: its defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorSampling>,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { samples: 16, draws: 1000, temperature: 1.0, seed: 0, dropout_passes: 100 }
+        Self {
+            samples: 16,
+            draws: 1000,
+            temperature: 1.0,
+            seed: 0,
+            dropout_passes: 100,
+            prior: None,
+        }
+    }
+}
+
+/// How a diffusion prior draws image embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorSampling {
+    pub steps: usize,
+    /// Strength of guidance towards the text; 1 or less samples p(image embedding | text) as it is.
+    pub guidance_scale: f64,
+}
+
+impl Default for PriorSampling {
+    fn default() -> Self {
+        let PriorOptions { steps, guidance_scale, .. } = PriorOptions::default();
+        Self { steps, guidance_scale }
     }
 }
 
@@ -199,6 +261,17 @@ pub struct Decoding {
     pub independent_noise: bool,
     /// Text given to the decoder beside the embedding.
     pub prompt: String,
+    /// What the decoder computes in; a result names the one that was used. Recipes from before
+    /// there was a choice were made in float32.
+    #[serde(default = "full_precision")]
+    pub precision: PrecisionChoice,
+    /// Whether images are decoded in tiles, which changes them a little.
+    #[serde(default)]
+    pub vae_tiling: VaeTiling,
+}
+
+fn full_precision() -> PrecisionChoice {
+    PrecisionChoice::F32
 }
 
 impl Default for Decoding {
@@ -210,6 +283,8 @@ impl Default for Decoding {
             noise_level: 0,
             independent_noise: false,
             prompt: String::new(),
+            precision: PrecisionChoice::Auto,
+            vae_tiling: VaeTiling::Auto,
         }
     }
 }
@@ -287,7 +362,51 @@ impl Recipe {
         within("steps", self.decoding.steps, 1..=1000)?;
         within("noise level", self.decoding.noise_level, 0..=999)?;
         within_f64("temperature", temperature, 0.0, 100.0)?;
+        if let Some(prior) = &self.sampling.prior {
+            within("prior steps", prior.steps, 1..=1000)?;
+            within_f64("the prior's guidance scale", prior.guidance_scale, 0.0, 100.0)?;
+        }
+        self.validate_route()?;
         within_f64("guidance scale", self.decoding.guidance_scale, 0.0, 100.0)
+    }
+
+    /// What a prior and an adapter each need.
+    fn validate_route(&self) -> Result<(), SessionError> {
+        let Sampling { samples, draws, temperature, .. } = self.sampling;
+        let Models { adapter, bridge, bridge_model, .. } = &self.models;
+        let mismatch = |text: &str| Err(SessionError::Mismatch(text.to_owned()));
+        if *bridge != Bridge::Prior {
+            return match adapter {
+                Some(_) => Ok(()),
+                None => mismatch("no adapter is named; only a prior does without one"),
+            };
+        }
+        if self.query.modality() == Modality::Image {
+            return mismatch(
+                "a prior reads texts, but the query is an image, which is in image space already; \
+                 use --bridge none",
+            );
+        }
+        if adapter.is_some() {
+            return mismatch(
+                "a prior draws image embeddings by itself; name no adapter with --bridge prior",
+            );
+        }
+        if bridge_model.is_none() {
+            return mismatch("the bridge is a prior, but its folder is not named; use --prior");
+        }
+        let out_of_range = |what, found: String, expected: &str| {
+            Err(SessionError::OutOfRange { what, found, expected: expected.to_owned() })
+        };
+        if temperature != 1.0 {
+            let expected = "1: samples of a prior are used as they are";
+            return out_of_range("the temperature", temperature.to_string(), expected);
+        }
+        if draws.max(samples) < 2 {
+            let expected = "at least 2 with a prior, whose statistics are estimated from them";
+            return out_of_range("the number of draws", draws.to_string(), expected);
+        }
+        Ok(())
     }
 }
 
@@ -315,4 +434,45 @@ fn within_f64(what: &'static str, found: f64, low: f64, high: f64) -> Result<(),
         found: found.to_string(),
         expected: format!("{low} to {high}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::precision::PrecisionChoice;
+
+    fn json() -> serde_json::Value {
+        let model = || ModelRef::new("model");
+        let models = Models {
+            encoder: model(),
+            adapter: Some(model()),
+            bridge: Bridge::None,
+            bridge_model: None,
+            decoder: Some(model()),
+            gallery: None,
+        };
+        serde_json::to_value(Recipe::new(RecipeQuery::Text("food".into()), models)).unwrap()
+    }
+
+    #[test]
+    fn precision_and_tiling_are_part_of_it() {
+        let mut json = json();
+        assert_eq!(json["decoding"]["precision"], "auto");
+        json["decoding"]["precision"] = "bf16".into();
+        json["decoding"]["vae_tiling"] = "on".into();
+        let recipe = Recipe::from_json(json, "test").unwrap();
+        assert_eq!(recipe.decoding.precision, PrecisionChoice::Bf16);
+        assert_eq!(recipe.decoding.vae_tiling, VaeTiling::On);
+    }
+
+    #[test]
+    fn recipes_from_before_there_was_a_choice_were_made_in_full_precision() {
+        let mut json = json();
+        let decoding = json["decoding"].as_object_mut().unwrap();
+        decoding.remove("precision");
+        decoding.remove("vae_tiling");
+        let recipe = Recipe::from_json(json, "test").unwrap();
+        assert_eq!(recipe.decoding.precision, PrecisionChoice::F32);
+        assert_eq!(recipe.decoding.vae_tiling, VaeTiling::Auto);
+    }
 }

@@ -16,7 +16,7 @@ use super::recipe::{ModelRef, Models};
 use super::result::Reference;
 use super::{Job, cache};
 use crate::adapter::Adapter;
-use crate::encoder::{ClipEncoder, Modality};
+use crate::encoder::{Encoder, Modality};
 use crate::files::{read_bounded, write_atomic};
 use crate::query::{AlphaPolicy, read_image};
 
@@ -53,7 +53,7 @@ impl Variances {
     /// When the gallery's metadata cannot be read, the models fail, or the job was cancelled.
     pub fn of(
         gallery: &Gallery,
-        encoder: &ClipEncoder,
+        encoder: &Encoder,
         adapter: &Arc<Adapter>,
         models: &Models,
         job: &mut Job<'_>,
@@ -111,7 +111,8 @@ fn read(file: &Path) -> Option<Variances> {
 }
 
 fn cache_file(models: &Models, gallery_hash: &str) -> Option<PathBuf> {
-    let hashes = [&models.encoder, &models.adapter].map(|m: &ModelRef| m.hash.as_str());
+    let adapter = models.adapter.as_ref()?;
+    let hashes = [&models.encoder, adapter].map(|m: &ModelRef| m.hash.as_str());
     let key = blake3::hash(format!("{}\n{gallery_hash}", hashes.join("\n")).as_bytes()).to_hex();
     let folder = cache::folder().ok()?.join("references");
     crate::files::create_folder(&folder).ok()?;
@@ -119,7 +120,7 @@ fn cache_file(models: &Models, gallery_hash: &str) -> Option<PathBuf> {
 }
 
 /// At most `limit` of `count` rows, evenly spread.
-fn spread(count: usize, limit: usize) -> Vec<usize> {
+pub(super) fn spread(count: usize, limit: usize) -> Vec<usize> {
     if count <= limit {
         return (0..count).collect();
     }

@@ -23,8 +23,9 @@ pub struct CandidateFiles {
     /// Embeddings of the target items by this candidate's encoder: pairs, or an index of images
     /// without captions.
     pub target: PairSource,
-    /// Folder of an adapter that takes embeddings of the target's modality.
-    pub adapter: Option<PathBuf>,
+    /// Folders of adapters that take embeddings of the target's modality, with shares that add up
+    /// to 1: one adapter, the weighted mean of several, or none.
+    pub adapter: Vec<(PathBuf, f64)>,
     /// Pairs that the candidate was trained on, for the distance to them.
     pub reference: Option<PairSource>,
     /// Hugging Face folder of the encoder, where captions are not embedded yet.
@@ -52,6 +53,7 @@ struct Opened {
     reference: Option<EmbeddingRows>,
 }
 
+#[derive(Clone)]
 enum Target {
     Pairs(EmbeddedPairs),
     Images { values: Vec<f32>, dim: usize },
@@ -69,7 +71,13 @@ pub fn run(
     guarded(|| {
         let mut opened = Vec::with_capacity(request.candidates.len());
         for files in &request.candidates {
-            opened.push(open(session, files, request.modality, on_progress)?);
+            // Candidates that differ in their adapters alone share their items.
+            let same = |(other, _): &(&CandidateFiles, &Opened)| {
+                (&other.target, &other.encoder) == (&files.target, &files.encoder)
+            };
+            let earlier = request.candidates.iter().zip(&opened).find(same);
+            let target = earlier.map(|(_, opened)| opened.target.clone());
+            opened.push(open(session, files, target, request.modality, on_progress)?);
         }
         let candidates: Vec<Candidate<'_>> = request
             .candidates
@@ -118,6 +126,7 @@ impl Opened {
 fn open(
     session: &Session,
     files: &CandidateFiles,
+    target: Option<Target>,
     modality: Modality,
     on_progress: &mut dyn FnMut(EmbeddingProgress) -> ControlFlow<()>,
 ) -> Result<Opened, SessionError> {
@@ -129,13 +138,13 @@ fn open(
         part(store, &source.splits)
     };
     let path = assets.resolve(&files.target.path, "target")?;
-    let bare = match (Kind::of(&path), modality) {
-        (Some(Kind::Captioned), Modality::Image) => without_captions(&path)?,
-        _ => None,
-    };
-    let target = match bare {
-        Some((values, dim)) if files.target.splits.is_empty() => Target::Images { values, dim },
-        _ => Target::Pairs(pairs(&files.target)?),
+    let target = match (target, Kind::of(&path), modality) {
+        (Some(target), ..) => target,
+        (None, Some(Kind::Captioned), Modality::Image) => match without_captions(&path)? {
+            Some((values, dim)) if files.target.splits.is_empty() => Target::Images { values, dim },
+            _ => Target::Pairs(pairs(&files.target)?),
+        },
+        (None, ..) => Target::Pairs(pairs(&files.target)?),
     };
     let reference = match &files.reference {
         Some(source) => {
@@ -162,9 +171,13 @@ fn open(
             reference.dim()
         )));
     }
-    let adapter = match &files.adapter {
-        Some(folder) => Some(Adapter::load(&assets.resolve(folder, "adapter")?, &device.device)?),
-        None => None,
+    let folders: Vec<(PathBuf, f64)> = (files.adapter.iter())
+        .map(|(folder, share)| Ok((assets.resolve(folder, "adapter")?, *share)))
+        .collect::<Result<_, SessionError>>()?;
+    let adapter = match &folders[..] {
+        [] => None,
+        [(folder, _)] => Some(Adapter::load(folder, &device.device)?),
+        several => Some(Adapter::weighted_mean(several, &device.device)?),
     };
     if let (Some(theirs), Some(ours)) =
         (adapter.as_ref().and_then(|adapter| adapter.encoder()), encoder.as_deref())

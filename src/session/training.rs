@@ -17,7 +17,7 @@ use crate::adapter::training::{
     TrainingOutcome, TrainingRun,
 };
 use crate::adapter::{CONFIG_FILE, ProbVlm};
-use crate::encoder::{ClipEncoder, Embedding, Modality};
+use crate::encoder::{Embedding, Encoder, Modality};
 use crate::files::{FileError, create_folder};
 use crate::gallery::PairSet;
 use crate::model::device::ComputeDevice;
@@ -174,7 +174,7 @@ pub fn train(
     guarded(|| {
         let encoder_path = assets.resolve(&job.encoder, "encoder")?;
         let pairs_path = assets.resolve(&job.pairs, "pairs")?;
-        let encoder = ClipEncoder::load(&encoder_path, &device.device)?;
+        let encoder = Encoder::load(&encoder_path, &device.device)?;
         let hash = fingerprint::of_folder(&encoder_path)?;
         let all = PairSet::open(&pairs_path)?;
         if all.dim() != encoder.dim() {
@@ -220,7 +220,7 @@ pub fn train(
 /// Embeds every different caption once.
 fn embed_pairs(
     pairs: &PairSet,
-    encoder: &ClipEncoder,
+    encoder: &Encoder,
     on_progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Pairs, SessionError> {
     let mut row_of: HashMap<&str, usize> = HashMap::new();

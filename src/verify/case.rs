@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::files::read_bounded;
 use crate::model::config::read_json;
+use crate::model::precision::Precision;
 
 const TENSOR_FILE_LIMIT: u64 = 1 << 30;
 
@@ -52,6 +53,44 @@ struct Expectation {
     exact: bool,
     #[serde(default)]
     atol_steps: Option<Vec<f64>>,
+    /// In place of all others where Haze computes in float16.
+    #[serde(default)]
+    atol_f16: Option<f64>,
+    #[serde(default)]
+    atol_bf16: Option<f64>,
+}
+
+impl Expectation {
+    /// For numbers computed in `precision`; None where the case states no tolerance for it.
+    fn of(self, precision: Precision) -> Option<Self> {
+        let half = match precision {
+            Precision::F32 => return Some(self),
+            Precision::F16 => self.atol_f16,
+            Precision::Bf16 => self.atol_bf16,
+        };
+        Some(Self { atol: half?, rtol: 0.0, atol_steps: None, ..self })
+    }
+
+    fn loosened(self, factor: f64) -> Self {
+        let steps = self.atol_steps.map(|steps| steps.iter().map(|atol| atol * factor).collect());
+        Self { atol: self.atol * factor, rtol: self.rtol * factor, atol_steps: steps, ..self }
+    }
+}
+
+/// What cases are run with and held to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standard {
+    /// Multiplies every tolerance, but for tensors that must be equal.
+    pub loosen: f64,
+    /// What networks compute in that have a choice on the device.
+    pub precision: Precision,
+}
+
+impl Default for Standard {
+    /// Exact float32 arithmetic, as on a CPU.
+    fn default() -> Self {
+        Self { loosen: 1.0, precision: Precision::F32 }
+    }
 }
 
 /// A tensor of a case file with every number widened to f64.
@@ -68,6 +107,8 @@ pub struct Case {
     inputs: BTreeMap<String, Numbers>,
     expected: BTreeMap<String, Numbers>,
     comparisons: Vec<Comparison>,
+    standard: Standard,
+    computed_in: Precision,
 }
 
 impl Case {
@@ -82,7 +123,24 @@ impl Case {
             inputs: read_numbers(&folder.join("inputs.safetensors"))?,
             expected: read_numbers(&folder.join("expected.safetensors"))?,
             comparisons: Vec::new(),
+            standard: Standard::default(),
+            computed_in: Precision::F32,
         })
+    }
+
+    /// Runs the case by another standard than the default.
+    pub fn hold_to(&mut self, standard: Standard) {
+        self.standard = standard;
+    }
+
+    /// What a network with a choice should compute in.
+    pub fn precision(&self) -> Precision {
+        self.standard.precision
+    }
+
+    /// Says what the tensors checked from here on were computed in, which chooses the tolerance.
+    pub fn computed_in(&mut self, precision: Precision) {
+        self.computed_in = precision;
     }
 
     /// What the case tests: decides which code runs.
@@ -90,9 +148,18 @@ impl Case {
         self.json["kind"].as_str().unwrap_or_default()
     }
 
-    /// The folder, which also holds the model files of the case.
+    /// The folder of the case.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The folder with the model files: `model` of `case.json`, relative to the case, else the
+    /// folder of the case itself.
+    pub fn model_folder(&self) -> PathBuf {
+        match self.json["model"].as_str() {
+            Some(model) => self.folder.join(model),
+            None => self.folder.clone(),
+        }
     }
 
     /// The whole `case.json`.
@@ -174,7 +241,7 @@ impl Case {
     /// Compares computed numbers with the expected tensor of that name.
     ///
     /// # Errors
-    /// When nothing of that name is expected.
+    /// When nothing of that name is expected, or no tolerance is stated for the precision.
     pub fn check_values(
         &mut self,
         name: &str,
@@ -182,6 +249,11 @@ impl Case {
         got: Vec<f64>,
     ) -> Result<(), CaseError> {
         let expectation: Expectation = serde_json::from_value(self.json["expected"][name].clone())?;
+        let precision = self.computed_in;
+        let expectation = expectation.of(precision).ok_or_else(|| {
+            CaseError(format!("the case states no tolerance of {name} for {precision}"))
+        })?;
+        let expectation = expectation.loosened(self.standard.loosen);
         let expected = self.expected(name)?;
         let comparison = compare(name, expected, shape, &got, &expectation);
         self.comparisons.push(comparison);
@@ -273,4 +345,21 @@ fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f64>> {
         Dtype::U8 | Dtype::BOOL => bytes.iter().map(|&b| f64::from(b)).collect(),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_held_to_its_own_tolerance_or_to_none() {
+        let text = r#"{"atol": 1e-6, "rtol": 1e-4, "atol_steps": [1e-7], "atol_f16": 0.5}"#;
+        let stated = || serde_json::from_str::<Expectation>(text).unwrap();
+        let half = stated().of(Precision::F16).unwrap().loosened(3.0);
+        assert_eq!((half.atol, half.rtol, half.atol_steps), (1.5, 0.0, None));
+        assert!(stated().of(Precision::Bf16).is_none());
+        let single = stated().of(Precision::F32).unwrap().loosened(2.0);
+        assert_eq!((single.atol, single.rtol), (2e-6, 2e-4));
+        assert_eq!(single.atol_steps, Some(vec![2e-7]));
+    }
 }

@@ -10,7 +10,8 @@ use crate::decoder::unet::{Intermediate, Timestep, UNet};
 /// Checks every intermediate tensor at the main timestep, then the other timesteps, sizes and
 /// weight files that the case has.
 pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
-    let unet = UNet::load(case.folder(), device)?;
+    let unet = UNet::load_in(&case.model_folder(), device, case.precision())?;
+    case.computed_in(unet.precision());
     let sample: Tensor<4> = case.float("sample", device)?;
     let text: Tensor<3> = case.float("encoder_hidden_states", device)?;
     let class = match case.input("class_labels") {

@@ -10,7 +10,7 @@ const OLDER_FILES: [&str; 2] = ["old_linear", "old_conv"];
 
 /// Checks encoder and decoder, and that older weight files give the very same result.
 pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
-    let vae = Vae::load(case.folder(), device)?;
+    let vae = Vae::load(&case.model_folder(), device)?;
     let image: Tensor<4> = case.float("image", device)?;
     let latent: Tensor<4> = case.float("latent", device)?;
 

@@ -163,6 +163,49 @@ fn decoders_that_cannot_be_used() {
     fails(&desk, &sample, 3, &["config.json"]);
 }
 
+/// What is found in the folders of published models, in the place of a decoder's weights.
+#[test]
+fn decoders_whose_weights_are_something_else() {
+    let desk = Desk::new();
+    let bundle = bundle(&desk);
+    let sample = ["sample", "food", "--bundle", "bundle", "--out", "x"];
+    let unet = bundle.join("unclip/unet");
+    let weights = unet.join("diffusion_pytorch_model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    replace(&weights, pointer);
+    fails(&desk, &sample, 3, &["diffusion_pytorch_model.safetensors", "git lfs pull"]);
+    replace(&weights, b"<!doctype html><title>502</title>");
+    fails(&desk, &sample, 3, &["web page", "download"]);
+
+    std::fs::rename(&weights, unet.join("diffusion_pytorch_model.bin")).unwrap();
+    fails(&desk, &sample, 3, &["unclip/unet", "pickle", "save_pretrained"]);
+    std::fs::remove_file(unet.join("diffusion_pytorch_model.bin")).unwrap();
+    std::fs::write(unet.join("diffusion_flax_model.msgpack"), b"x").unwrap();
+    fails(&desk, &sample, 3, &["Flax", "safetensors"]);
+
+    let index = unet.join("diffusion_pytorch_model.safetensors.index.json");
+    std::fs::write(&index, r#"{"weight_map": {"conv_in.bias": "../../../weights.safetensors"}}"#)
+        .unwrap();
+    fails(&desk, &sample, 3, &["index.json", "../../../weights.safetensors"]);
+    std::fs::write(&index, r#"{"weight_map": {"conv_in.bias": "one.safetensors"}}"#).unwrap();
+    fails(&desk, &sample, 3, &["1 of its 1 shards", "one.safetensors"]);
+    std::fs::remove_file(&index).unwrap();
+
+    std::fs::write(unet.join("diffusion_pytorch_model.fp16.safetensors"), whole).unwrap();
+    let config = unet.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    replace(&config, text.replace("UNet2DConditionModel", "FluxTransformer2DModel").as_bytes());
+    fails(&desk, &sample, 3, &["FluxTransformer2DModel", "UNet2DConditionModel"]);
+    let index = bundle.join("unclip/model_index.json");
+    let text = std::fs::read_to_string(&index).unwrap();
+    replace(&index, text.replace("StableUnCLIPImg2ImgPipeline", "FluxPipeline").as_bytes());
+    fails(&desk, &sample, 3, &["FluxPipeline", "StableUnCLIPImg2ImgPipeline", "sd2-community"]);
+    fails(&desk, &["sample", "food", "--precision", "half"], 2, &["half", "bf16"]);
+    fails(&desk, &["sample", "food", "--vae-tiling", "maybe"], 2, &["maybe", "auto"]);
+}
+
 #[test]
 fn places_that_cannot_be_written() {
     let desk = Desk::new();

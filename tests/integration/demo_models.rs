@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use haze::adapter::{Adapter, AdapterHeader, AdapterKind};
 use haze::decoder::{DecodeOptions, UnClipPipeline};
 use haze::distribution::GeneralizedGaussian;
-use haze::encoder::{ClipEncoder, Embedding, Modality};
+use haze::encoder::{Embedding, Encoder, Modality};
 use haze::evaluation::{recall_at_k, text_to_image_ranks};
 use haze::gallery::{Dataset, DatasetItem, EmbeddingRows, ExactSearch, PairSet};
 use haze::model::device::ComputeDevice;
@@ -17,7 +17,7 @@ use crate::support::source;
 /// The demo's held-out gallery, embedded.
 struct Demo {
     items: Vec<DatasetItem>,
-    encoder: ClipEncoder,
+    encoder: Encoder,
     search: ExactSearch,
     images: Vec<Embedding>,
 }
@@ -29,7 +29,7 @@ fn bundle(part: &str) -> PathBuf {
 impl Demo {
     fn load() -> Self {
         let device = ComputeDevice::cpu().device;
-        let encoder = ClipEncoder::load(&bundle("clip"), &device).unwrap();
+        let encoder = Encoder::load(&bundle("clip"), &device).unwrap();
         let items = Dataset::open(&bundle("gallery")).unwrap().items;
         let pixels: Vec<image::RgbImage> = items
             .iter()
@@ -143,7 +143,7 @@ struct Split {
 }
 
 impl Split {
-    fn load(name: &str, encoder: &ClipEncoder) -> Self {
+    fn load(name: &str, encoder: &Encoder) -> Self {
         let set = PairSet::open(&bundle("pairs")).unwrap().with_split(name).unwrap();
         let rows = set.all_image_rows();
         let image =

@@ -143,6 +143,8 @@ fn a_recipe_goes_in_as_it_came_out_and_options_change_it() {
     assert_eq!(dry["recipe"]["sampling"]["seed"], 3);
     assert_eq!(dry["recipe"]["models"]["gallery"], Value::Null);
     assert_eq!(dry["plan"]["images"], 6);
+    assert_eq!(dry["plan"]["precision"], "f32");
+    assert_eq!(dry["plan"]["vae_tile"], Value::Null);
     assert_eq!(desk.entries(), ["again", "first"], "a dry run writes nothing");
 }
 

@@ -50,6 +50,10 @@ impl Desk {
             .args(["--device", device])
             .current_dir(self.folder.path())
             .env("HAZE_CACHE", self.path("cache"))
+            .env("HF_HOME", self.path("cache/hf"))
+            .env("HF_HUB_OFFLINE", "1")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HUGGINGFACE_HUB_CACHE")
             .env_remove("HAZE_ASSETS")
             .env_remove("RUST_LOG")
             // No test opens a window by accident.

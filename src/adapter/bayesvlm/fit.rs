@@ -523,14 +523,14 @@ mod tests {
 
     #[test]
     fn the_demo_encoder_gets_a_posterior_and_its_projections_norms_are_found() {
-        use crate::encoder::{ClipEncoder, Pooled};
+        use crate::encoder::{Encoder, Pooled};
         use crate::model::weights::Weights;
         use crate::query::{AlphaPolicy, read_image};
         use std::path::Path;
 
         let demo = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo"));
         let device = burn::tensor::Device::flex();
-        let encoder = ClipEncoder::load(&demo.join("clip"), &device).unwrap();
+        let encoder = Encoder::load(&demo.join("clip"), &device).unwrap();
         let dataset: serde_json::Value =
             crate::model::config::read_json(&demo.join("gallery/dataset.json")).unwrap();
         let items = dataset["images"].as_array().unwrap();

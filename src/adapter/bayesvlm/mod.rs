@@ -1,7 +1,7 @@
 //! BayesVLM (Baumann et al., ICLR 2026, arXiv 2412.06014): the variance of an embedding from a
 //! Laplace approximation of the two projection layers of a trained encoder.
 //!
-//! In: features just before a projection (`ClipEncoder::pool_texts`, `ClipEncoder::pool_images`).
+//! In: features just before a projection (`Encoder::pool_texts`, `Encoder::pool_images`).
 //! Out: variances of the raw embedding, per dimension, and from those the mean and variance of
 //! cosines. Nothing is trained: the posterior comes from the authors' files, or from one pass over
 //! cached pairs.

@@ -39,7 +39,8 @@ impl ProbVlm {
         let space = |config: &_, prefix, dim| Space::load(config, &weights, prefix, dim, &path);
         let input_space = space(&config.input_space, INPUT_SPACE, config.input_dim)?;
         let output_space = space(&config.output_space, OUTPUT_SPACE, config.output_dim)?;
-        let network = load_network(weights, "", config.input_dim, config.hidden_dim, device)?;
+        let network = Network::uninitialised(config.input_dim, config.hidden_dim, device);
+        let network = load_network(weights, "", network)?;
         Ok(Self { config, input_space, output_space, network })
     }
 
@@ -82,7 +83,8 @@ impl ProbVlm {
                 format!("{first} has shape [{hidden_dim}, {dim}], at most {WIDTH_LIMIT} expected"),
             ));
         }
-        let network = load_network(weights, prefix, dim, hidden_dim, device)?;
+        let network = Network::uninitialised(dim, hidden_dim, device);
+        let network = load_network(weights, prefix, network)?;
         let space = released_space(modality);
         let config = ProbVlmConfig {
             kind: crate::adapter::PROBVLM.to_owned(),
@@ -131,12 +133,11 @@ impl ProbVlm {
     }
 }
 
-fn load_network(
+/// Fills a network from tensors with PyTorch names below `prefix`.
+pub fn load_network(
     weights: Weights,
     prefix: &str,
-    dim: usize,
-    hidden_dim: usize,
-    device: &Device,
+    network: Network,
 ) -> Result<Network, AdapterError> {
     let ours = |name: &str| {
         let name = name.strip_prefix(prefix)?;
@@ -147,7 +148,7 @@ fn load_network(
         // Unknown names stay, so that the loader can complain about them.
         Some(from_pytorch_name(name).unwrap_or_else(|| name.to_owned()))
     };
-    Ok(weights.rename(ours).load_into(Network::uninitialised(dim, hidden_dim, device))?)
+    Ok(weights.rename(ours).load_into(network)?)
 }
 
 fn check_config(config: &ProbVlmConfig, path: &Path) -> Result<(), ConfigError> {

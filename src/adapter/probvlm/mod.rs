@@ -4,6 +4,7 @@
 //! Raw embeddings go in and densities over raw embeddings come out; the working space between is
 //! nobody else's business.
 
+mod average;
 mod config;
 mod files;
 mod network;
@@ -16,6 +17,7 @@ pub use config::{
     Preset, ProbVlmConfig, RELEASED_DROPOUT, RELEASED_IMAGE_FACTOR, RELEASED_PREDICTION_DROPOUT,
     UnitRows, released_space,
 };
+pub(super) use files::load_network;
 pub use network::{HeadOutputs, Network, dropout_mask, from_pytorch_name};
 
 use crate::adapter::loss::{Family, HeadValues, SMALLEST_INVERSE_ALPHA};

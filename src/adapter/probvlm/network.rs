@@ -54,9 +54,9 @@ pub struct Head {
 }
 
 impl Head {
-    fn new(dim: usize, device: &Device) -> Self {
-        let layer = || LinearConfig::new(dim, dim).init(device);
-        Self { first: layer(), second: layer() }
+    fn new(dim: usize, width: usize, device: &Device) -> Self {
+        let layer = |from, to| LinearConfig::new(from, to).init(device);
+        Self { first: layer(dim, width), second: layer(width, dim) }
     }
 
     fn forward(&self, h: Tensor<2>) -> Tensor<2> {
@@ -109,14 +109,25 @@ impl HeadOutputs {
 impl Network {
     /// A network of this size whose parameters are yet to be loaded.
     pub fn uninitialised(dim: usize, hidden_dim: usize, device: &Device) -> Self {
+        Self::uninitialised_with_heads(dim, hidden_dim, dim, device)
+    }
+
+    /// As [`Self::uninitialised`], with heads whose inner layer is `head_dim` wide: 128 in the
+    /// authors' `BayesCap_HF_MLP`.
+    pub fn uninitialised_with_heads(
+        dim: usize,
+        hidden_dim: usize,
+        head_dim: usize,
+        device: &Device,
+    ) -> Self {
         let layer = |from, to| LinearConfig::new(from, to).init(device);
         Self {
             input: layer(dim, hidden_dim),
             hidden: layer(hidden_dim, hidden_dim),
             output: layer(hidden_dim, dim),
-            mu: Head::new(dim, device),
-            inverse_alpha: Head::new(dim, device),
-            beta: Head::new(dim, device),
+            mu: Head::new(dim, head_dim, device),
+            inverse_alpha: Head::new(dim, head_dim, device),
+            beta: Head::new(dim, head_dim, device),
         }
     }
 
@@ -132,6 +143,31 @@ impl Network {
             mu: Head { first: layer(dim, dim), second: layer(dim, dim) },
             inverse_alpha: Head { first: layer(dim, dim), second: layer(dim, dim) },
             beta: Head { first: layer(dim, dim), second: layer(dim, dim) },
+        }
+    }
+
+    /// The network whose every parameter is the sum of those of `parts`, each times its factor.
+    ///
+    /// # Panics
+    /// When there is no part, or they differ in size.
+    pub fn weighted_sum(parts: &[(&Network, f64)]) -> Self {
+        let layer = |of: &dyn Fn(&Network) -> &Linear| weighted_layer(parts, of);
+        Self {
+            input: layer(&|network| &network.input),
+            hidden: layer(&|network| &network.hidden),
+            output: layer(&|network| &network.output),
+            mu: Head {
+                first: layer(&|network| &network.mu.first),
+                second: layer(&|network| &network.mu.second),
+            },
+            inverse_alpha: Head {
+                first: layer(&|network| &network.inverse_alpha.first),
+                second: layer(&|network| &network.inverse_alpha.second),
+            },
+            beta: Head {
+                first: layer(&|network| &network.beta.first),
+                second: layer(&|network| &network.beta.second),
+            },
         }
     }
 
@@ -233,6 +269,15 @@ impl Network {
             })
             .collect()
     }
+}
+
+fn weighted_layer(parts: &[(&Network, f64)], of: &dyn Fn(&Network) -> &Linear) -> Linear {
+    let layers = || parts.iter().map(|(network, factor)| (of(network), *factor));
+    let weights = layers().map(|(layer, factor)| layer.weight.val() * factor);
+    let biases = layers().filter_map(|(layer, factor)| Some(layer.bias.as_ref()?.val() * factor));
+    let weight = weights.reduce(|sum, weight| sum + weight).expect("at least one part");
+    let bias = biases.reduce(|sum, bias| sum + bias);
+    Linear { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor) }
 }
 
 /// A dropout mask of zeros and `1/(1 - p)` with `len` entries, from (seed, stream, index).

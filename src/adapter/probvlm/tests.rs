@@ -14,7 +14,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/probvlm/adapter")
 }
 
-fn text(seed: u64, dim: usize) -> Embedding {
+pub(super) fn text(seed: u64, dim: usize) -> Embedding {
     Embedding {
         values: standard_normal(seed, Stream::Resampling, 0, dim),
         modality: Modality::Text,
@@ -22,7 +22,7 @@ fn text(seed: u64, dim: usize) -> Embedding {
 }
 
 /// A small adapter that nobody trained, with the given spaces.
-fn adapter(preset: Preset, space: Space, dim: usize) -> ProbVlm {
+pub(super) fn adapter(preset: Preset, space: Space, dim: usize) -> ProbVlm {
     let config = ProbVlmConfig {
         kind: crate::adapter::PROBVLM.to_owned(),
         preset,
@@ -47,7 +47,7 @@ fn unit() -> Space {
     Space::Unit { factor: 1.0, norm: None }
 }
 
-fn standardised(dim: usize) -> Space {
+pub(super) fn standardised(dim: usize) -> Space {
     let rows: Vec<Vec<f32>> =
         (0..20).map(|i| standard_normal(9, Stream::Resampling, i, dim)).collect();
     Space::standardised(rows.iter().map(Vec::as_slice), dim)

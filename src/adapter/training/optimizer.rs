@@ -3,21 +3,36 @@
 //! burn's own module optimiser restores its state through the process-wide default device, which
 //! may be a GPU that is not there; this one keeps the same update rule and holds the moments in
 //! the order of the parameters.
+//!
+//! On the CPU backend one pass over a parameter does the whole rule: as tensor operations it would
+//! read and write every array several times, and memory is what a small network waits for.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, GradientsParams, Optimizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::adapter::AdapterError;
 
-/// Coefficients as in `torch.optim.Adam`: 0.9, 0.999, 1e-8.
+/// Coefficients as in `torch.optim.Adam`.
+const BETAS: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
+/// Elements that one task updates: enough to be worth a task, few enough for the cache.
+const CHUNK: usize = 1 << 14;
+/// Networks are made as float32 and nothing casts them.
+const FLOAT: &str = "parameters and gradients are float32";
 
 /// Adam and its moments.
 pub struct AdamOptimizer {
     adam: Adam,
     /// One per parameter, in the order the module is visited; empty before the first step.
-    states: Vec<AdamState<1>>,
+    states: Vec<State>,
+}
+
+/// What is remembered of one parameter.
+enum State {
+    OnHost { moments: Moments, steps: usize },
+    OnDevice(Box<AdamState<1>>),
 }
 
 /// The moments of one parameter on the host.
@@ -29,7 +44,9 @@ pub struct Moments {
 
 impl Default for AdamOptimizer {
     fn default() -> Self {
-        Self { adam: AdamConfig::new().with_epsilon(EPSILON).build(), states: Vec::new() }
+        let [beta_1, beta_2] = BETAS;
+        let config = AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
+        Self { adam: config.with_epsilon(EPSILON).build(), states: Vec::new() }
     }
 }
 
@@ -41,12 +58,16 @@ impl AdamOptimizer {
             let shape = [values.len()];
             Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
         };
-        let states = moments
-            .into_iter()
-            .map(|m| {
-                AdamState::new(AdaptiveMomentumState::new(steps, tensor(m.first), tensor(m.second)))
-            })
-            .collect();
+        let on_host = device == Device::flex();
+        let states = moments.into_iter().map(|moments| {
+            if on_host {
+                return State::OnHost { moments, steps };
+            }
+            let (first, second) = (tensor(moments.first), tensor(moments.second));
+            let momentum = AdaptiveMomentumState::new(steps, first, second);
+            State::OnDevice(Box::new(AdamState::new(momentum)))
+        });
+        let states = states.collect();
         Self { states, ..Self::default() }
     }
 
@@ -59,20 +80,23 @@ impl AdamOptimizer {
             let values = tensor.clone().try_into_vec_as::<f32>();
             values.map_err(|e| AdapterError::Device(e.to_string()))
         };
-        let moments = self
-            .states
-            .iter()
-            .map(|s| {
-                Ok(Moments {
-                    first: read(&s.momentum.moment_1)?,
-                    second: read(&s.momentum.moment_2)?,
-                })
-            })
-            .collect::<Result<_, AdapterError>>()?;
-        Ok((moments, self.states.first().map_or(0, |s| s.momentum.time)))
+        let moments = self.states.iter().map(|state| match state {
+            State::OnHost { moments, .. } => Ok(moments.clone()),
+            State::OnDevice(state) => Ok(Moments {
+                first: read(&state.momentum.moment_1)?,
+                second: read(&state.momentum.moment_2)?,
+            }),
+        });
+        let steps = match self.states.first() {
+            Some(State::OnHost { steps, .. }) => *steps,
+            Some(State::OnDevice(state)) => state.momentum.time,
+            None => 0,
+        };
+        Ok((moments.collect::<Result<_, AdapterError>>()?, steps))
     }
 
-    /// One step. Parameters without a gradient stay as they are.
+    /// One step. Parameters without a gradient stay as they are. On the CPU parameters that nothing
+    /// else refers to are changed in place, so it is quicker without a copy of `module` around.
     pub fn step<M: Module>(
         &mut self,
         learning_rate: f64,
@@ -92,23 +116,79 @@ struct Step<'a> {
     adam: &'a Adam,
     learning_rate: f64,
     gradients: GradientsParams,
-    states: std::vec::IntoIter<AdamState<1>>,
-    next: Vec<AdamState<1>>,
+    states: std::vec::IntoIter<State>,
+    next: Vec<State>,
 }
 
 impl ModuleMapper for Step<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
         let state = self.states.next();
-        let (adam, rate, next) = (self.adam, self.learning_rate, &mut self.next);
         param.map(|tensor| {
-            let shape = tensor.shape();
-            let len = shape.num_elements();
-            let flat = tensor.inner().reshape([len]);
-            let (flat, state) = adam.step(rate, flat, gradient.reshape([len]), state);
-            next.extend(state);
-            Tensor::from_inner(flat.reshape(shape)).require_grad()
+            let (tensor, state) = self.update(tensor.inner(), gradient, state);
+            self.next.extend(state);
+            Tensor::from_inner(tensor).require_grad()
         })
+    }
+}
+
+impl Step<'_> {
+    /// The parameter after the step, and what to remember of it.
+    fn update<const D: usize>(
+        &self,
+        parameter: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<State>,
+    ) -> (Tensor<D>, Option<State>) {
+        let shape = parameter.shape();
+        let len = shape.num_elements();
+        let state = match state {
+            Some(State::OnDevice(state)) => Some(*state),
+            Some(State::OnHost { moments, steps }) => {
+                return self.update_on_host(parameter, gradient, moments, steps);
+            }
+            None if parameter.device() == Device::flex() => {
+                let moments = Moments { first: vec![0.0; len], second: vec![0.0; len] };
+                return self.update_on_host(parameter, gradient, moments, 0);
+            }
+            None => None,
+        };
+        let (flat, gradient) = (parameter.reshape([len]), gradient.reshape([len]));
+        let (flat, state) = self.adam.step(self.learning_rate, flat, gradient, state);
+        (flat.reshape(shape), state.map(|state| State::OnDevice(Box::new(state))))
+    }
+
+    /// Adam (arXiv 1412.6980, algorithm 1), all of it element by element.
+    fn update_on_host<const D: usize>(
+        &self,
+        parameter: Tensor<D>,
+        gradient: Tensor<D>,
+        mut moments: Moments,
+        steps: usize,
+    ) -> (Tensor<D>, Option<State>) {
+        let (device, steps) = (parameter.device(), steps + 1);
+        let [beta_1, beta_2] = BETAS;
+        let correction = |beta: f32| 1.0 - f64::from(beta).powi(steps as i32);
+        let rate = (self.learning_rate / correction(beta_1)) as f32;
+        let second_scale = correction(beta_2).sqrt().recip() as f32;
+
+        let (mut parameter, gradient) = (parameter.into_data(), gradient.into_data());
+        let values = parameter.as_mut_slice::<f32>().expect(FLOAT);
+        values
+            .par_chunks_mut(CHUNK)
+            .zip(gradient.as_slice::<f32>().expect(FLOAT).par_chunks(CHUNK))
+            .zip(moments.first.par_chunks_mut(CHUNK))
+            .zip(moments.second.par_chunks_mut(CHUNK))
+            .for_each(|(((values, gradient), first), second)| {
+                let moments = first.iter_mut().zip(second);
+                for ((value, &g), (m, v)) in values.iter_mut().zip(gradient).zip(moments) {
+                    *m = beta_1 * *m + (1.0 - beta_1) * g;
+                    *v = beta_2 * *v + (1.0 - beta_2) * g * g;
+                    *value -= rate * *m / (v.sqrt() * second_scale + EPSILON);
+                }
+            });
+        let tensor = Tensor::from_data(parameter, (&device, DType::F32));
+        (tensor, Some(State::OnHost { moments, steps }))
     }
 }
 

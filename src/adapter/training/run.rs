@@ -121,7 +121,8 @@ impl TrainingRun<'_> {
                 let chosen = &order[start..(start + options.batch_size).min(items)];
                 let step = epoch * batches + batch;
                 let rate = options.learning_rate_at(step, options.epochs * batches);
-                let loss = self.step(&mut state, &spaces, chosen, step as u64, rate)?;
+                let loss;
+                (state, loss) = self.step(state, &spaces, chosen, step as u64, rate)?;
                 if !loss.is_finite() {
                     return Err(self.diverged(epoch + 1, batch + 1, batches, loss));
                 }
@@ -313,15 +314,15 @@ impl TrainingRun<'_> {
         }
     }
 
-    /// One step of the optimiser; returns the loss of the batch before it.
+    /// One step of the optimiser: the state after it, and the loss of the batch before it.
     fn step(
         &self,
-        state: &mut State,
+        mut state: State,
         spaces: &Spaces,
         chosen: &[usize],
         step: u64,
         learning_rate: f64,
-    ) -> Result<f64, TrainingError> {
+    ) -> Result<(State, f64), TrainingError> {
         let source = BatchSource {
             options: self.options,
             data: self.training,
@@ -331,15 +332,14 @@ impl TrainingRun<'_> {
         };
         let (loss, mut gradients) = source.gradients(&state.network, chosen, step)?;
         if !loss.is_finite() {
-            return Ok(loss);
+            return Ok((state, loss));
         }
         if let Some(limit) = self.options.gradient_clip {
             clip_gradients(&mut gradients, &state.network, limit)?;
         }
-        let network = state.network.clone();
-        state.network = state.optimizer.step(learning_rate, network, gradients);
+        state.network = state.optimizer.step(learning_rate, state.network, gradients);
         state.position.steps += 1;
-        Ok(loss)
+        Ok((state, loss))
     }
 
     fn diverged(&self, epoch: usize, batch: usize, batches: usize, loss: f64) -> TrainingError {

@@ -17,7 +17,9 @@ use crate::app::state::jobs::JobKind;
 use crate::app::state::selection::{Item, SelectMode};
 use crate::app::state::settings::{Settings, ThemeChoice};
 use crate::app::state::{Study, TrainingState};
-use crate::session::engine::{NoiseGridRequest, TraverseRequest, Work};
+use crate::session::engine::{NoiseGridRequest, RoutesRequest, TraverseRequest, Work};
+use crate::session::recipe::Bridge;
+use crate::session::request::{self, ModelChoice};
 
 impl Core {
     /// Applies one wish.
@@ -70,6 +72,7 @@ impl Core {
             Action::Decode { entry, batch_size } => self.decode(entry, batch_size, false),
             Action::Traverse { dimensions, offsets } => self.traverse(dimensions, offsets),
             Action::NoiseGrid { embeddings, noises } => self.noise_grid(embeddings, noises),
+            Action::Routes { items, samples } => self.routes(items, samples),
             Action::Ladder(request) => {
                 self.state.ladder = Study::None;
                 let entry = self.state.current;
@@ -86,6 +89,10 @@ impl Core {
                 self.state.experiment_step = None;
                 let work = Work::Experiment(request);
                 self.submit(work, JobKind::Experiment, None, "experiment", false);
+            }
+            Action::Pull(name) => {
+                let title = name.to_string();
+                self.submit(Work::Pull(name), JobKind::Pull, None, &title, false);
             }
             Action::WriteReport(folder) => {
                 if let Some(report) = self.state.experiment.result().cloned() {
@@ -225,6 +232,31 @@ impl Core {
         self.state.noise_grid = Study::None;
         let request = NoiseGridRequest { analysis, embeddings, noises };
         self.submit(Work::NoiseGrid(request), JobKind::NoiseGrid, Some(id), &title, false);
+    }
+
+    /// Compares the routes with the models and numbers of the form.
+    fn routes(&mut self, items: usize, samples: usize) {
+        let query = crate::session::recipe::RecipeQuery::Text("captions".to_owned());
+        // A route's own adapter and prior come from the bundle unless they are named.
+        let form = QueryForm { bridge: None, adapter: None, ..self.state.form.clone() };
+        let choice = ModelChoice { bridge: None, ..self.state.form.choice() };
+        let choice = ModelChoice { prior: self.state.form.prior.clone(), ..choice };
+        let assets = &self.state.assets;
+        let planned = form
+            .recipe_for(query, assets)
+            .and_then(|recipe| Ok((recipe, request::routes(&choice, assets)?)));
+        match planned {
+            Ok((recipe, (routes, left_out))) => {
+                self.state.routes = Study::None;
+                self.state.routes_recipe = Some(recipe.clone());
+                let recipe = Box::new(recipe);
+                let request = RoutesRequest { recipe, routes, left_out, items, samples };
+                self.submit(Work::Routes(request), JobKind::Routes, None, "routes", false);
+            }
+            Err(error) => {
+                self.say(Severity::Error, "The routes cannot be compared", error.to_string());
+            }
+        }
     }
 
     fn evaluate(&mut self) {
@@ -435,6 +467,7 @@ impl Core {
             Intake::Bundle(path) => self.browsed(BrowseFor::Bundle, path),
             Intake::Encoder(path) => self.browsed(BrowseFor::Encoder, path),
             Intake::Decoder(path) => self.browsed(BrowseFor::Decoder, path),
+            Intake::Prior(path) => self.browsed(BrowseFor::Prior, path),
             Intake::Adapter { path, .. } => self.browsed(BrowseFor::Adapter, path),
         }
     }
@@ -468,6 +501,11 @@ impl Core {
             BrowseFor::Adapter => {
                 form.adapter = Some(path);
                 "adapter"
+            }
+            BrowseFor::Prior => {
+                form.prior = Some(path);
+                form.bridge = Some(Bridge::Prior);
+                "prior"
             }
             BrowseFor::Decoder => {
                 form.decoder = Some(path);

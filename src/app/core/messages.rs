@@ -108,10 +108,16 @@ impl Core {
             JobEvent::Laddered(result) => self.state.ladder = Study::Done { entry, result },
             JobEvent::Traversed(result) => self.state.traverse = Study::Done { entry, result },
             JobEvent::Crossed(result) => self.state.noise_grid = Study::Done { entry, result },
+            JobEvent::Routed(result) => self.state.routes = Study::Done { entry, result },
             JobEvent::Evaluated(result) => self.state.evaluation = Study::Done { entry, result },
             JobEvent::ExperimentStep(what) => self.state.experiment_step = Some(what),
             JobEvent::Experimented(result) => {
                 self.state.experiment = Study::Done { entry, result };
+            }
+            JobEvent::Pulled(name) => {
+                self.state.pulled_models += 1;
+                let what = format!("{name} can be chosen under Models in the Query pane");
+                self.say(Severity::Success, "The model is downloaded", what);
             }
             JobEvent::Reported(folder) => {
                 let what = folder.display().to_string();
@@ -263,8 +269,12 @@ impl Core {
                 JobKind::Ladder => self.state.ladder = Study::Failed(failure),
                 JobKind::Traverse => self.state.traverse = Study::Failed(failure),
                 JobKind::NoiseGrid => self.state.noise_grid = Study::Failed(failure),
+                JobKind::Routes => self.state.routes = Study::Failed(failure),
                 JobKind::Evaluate => self.state.evaluation = Study::Failed(failure),
                 JobKind::Experiment => self.state.experiment = Study::Failed(failure),
+                JobKind::Pull => {
+                    self.say(Severity::Error, "The model was not downloaded", failure.what);
+                }
                 JobKind::WriteReport => {
                     self.say(Severity::Error, "The report cannot be written", failure.what);
                 }

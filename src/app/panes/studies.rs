@@ -1,5 +1,6 @@
-//! The Studies pane: what dimensions mean (walk), what the decoder's noise adds (noise grid), and
-//! how uncertainty changes with specificity (ladder).
+//! The Studies pane: what dimensions mean (walk), what the decoder's noise adds (noise grid), how
+//! uncertainty changes with specificity (ladder), and which way texts reach image space best
+//! (routes).
 //!
 //! In comes the query on screen with the last result of each study, out go orders to run one.
 //! How a study is computed is not known here.
@@ -7,6 +8,7 @@
 mod ladder;
 mod noise_grid;
 mod picture;
+mod routes;
 mod walk;
 
 use egui::{RichText, ScrollArea, Ui};
@@ -28,6 +30,7 @@ enum Section {
     Walk,
     NoiseGrid,
     Ladder,
+    Routes,
 }
 
 /// View state of the Studies pane.
@@ -37,6 +40,7 @@ pub struct StudiesPane {
     walk: walk::WalkView,
     noise_grid: noise_grid::NoiseGridView,
     ladder: ladder::LadderView,
+    routes: routes::RoutesView,
     /// The walk that was last brought to the front.
     seen_walk: Option<JobId>,
 }
@@ -66,6 +70,12 @@ impl StudiesPane {
                     "Ladder",
                     "Does uncertainty fall as the query becomes more specific?",
                 ),
+                (
+                    Section::Routes,
+                    icons::ARROW_RIGHT,
+                    "Routes",
+                    "Which way from a text to image space meets the true image best?",
+                ),
             ],
         );
         ui.add_space(4.0);
@@ -81,6 +91,7 @@ impl StudiesPane {
                 }
             }
             Section::Ladder => scrolled(ui, "ladder", |ui| self.ladder.ui(ui, cx)),
+            Section::Routes => scrolled(ui, "routes", |ui| self.routes.ui(ui, cx)),
         }
     }
 }

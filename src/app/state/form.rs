@@ -23,6 +23,9 @@ pub struct QueryForm {
     pub decoder: Option<PathBuf>,
     pub gallery: Option<PathBuf>,
     pub bridge: Option<Bridge>,
+    /// Folder of the prior, where the bridge is one.
+    #[serde(default)]
+    pub prior: Option<PathBuf>,
     pub sampling: Sampling,
     pub decoding: Decoding,
     pub retrieval: Retrieval,
@@ -50,6 +53,7 @@ impl Default for QueryForm {
             decoder: None,
             gallery: None,
             bridge: None,
+            prior: None,
             sampling: Sampling::default(),
             decoding: Decoding::default(),
             retrieval: Retrieval::default(),
@@ -75,6 +79,7 @@ impl QueryForm {
             encoder: self.encoder.clone(),
             adapter: self.adapter.clone(),
             bridge: self.bridge,
+            prior: self.prior.clone().filter(|_| self.bridge == Some(Bridge::Prior)),
             decoder: self.decoder.clone(),
             gallery: self.gallery.clone(),
         }
@@ -90,6 +95,11 @@ impl QueryForm {
         if query.modality() == Modality::Image {
             // A bridge is for texts; an image query is in image space already.
             choice.bridge = None;
+            choice.prior = None;
+        }
+        if choice.bridge == Some(Bridge::Prior) {
+            // It takes the adapter's place; the choice of one is kept for switching back.
+            choice.adapter = None;
         }
         let mut recipe = request::new(query, &choice, parts, assets)?;
         recipe.sampling = self.sampling.clone();
@@ -101,7 +111,15 @@ impl QueryForm {
 
     /// The form with all models of the bundle.
     pub fn without_models(self) -> Self {
-        Self { encoder: None, adapter: None, decoder: None, gallery: None, bridge: None, ..self }
+        Self {
+            encoder: None,
+            adapter: None,
+            decoder: None,
+            gallery: None,
+            bridge: None,
+            prior: None,
+            ..self
+        }
     }
 
     /// The form that would make a recipe.
@@ -109,10 +127,15 @@ impl QueryForm {
         let models = &recipe.models;
         let mut form = Self {
             encoder: Some(models.encoder.path.clone()),
-            adapter: Some(models.adapter.path.clone()),
+            adapter: models.adapter.as_ref().map(|m| m.path.clone()),
             decoder: models.decoder.as_ref().map(|m| m.path.clone()),
             gallery: models.gallery.as_ref().map(|m| m.path.clone()),
             bridge: Some(models.bridge),
+            prior: models
+                .bridge_model
+                .as_ref()
+                .filter(|_| models.bridge == Bridge::Prior)
+                .map(|m| m.path.clone()),
             sampling: recipe.sampling.clone(),
             decoding: recipe.decoding.clone(),
             retrieval: recipe.retrieval.clone(),

@@ -16,9 +16,11 @@ pub enum JobKind {
     Decode,
     Traverse,
     NoiseGrid,
+    Routes,
     Train,
     Evaluate,
     Experiment,
+    Pull,
     WriteReport,
 }
 
@@ -32,9 +34,11 @@ impl JobKind {
             JobKind::Decode => "Decoding samples",
             JobKind::Traverse => "Decoding the walk",
             JobKind::NoiseGrid => "Decoding embeddings x noises",
+            JobKind::Routes => "Comparing the routes to image space",
             JobKind::Train => "Training",
             JobKind::Evaluate => "Evaluating on the gallery",
             JobKind::Experiment => "Comparing methods",
+            JobKind::Pull => "Downloading a model (MiB)",
             JobKind::WriteReport => "Writing the report",
         }
     }

@@ -22,9 +22,11 @@ use crate::experiment::Report;
 use crate::session::Assets;
 use crate::session::engine::JobFailure;
 use crate::session::projection::GalleryMap;
+use crate::session::recipe::Recipe;
 use crate::session::studies::evaluation::Evaluation;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
+use crate::session::studies::routes::Routes;
 use crate::session::studies::traverse::Traverse;
 
 /// Everything the panes read.
@@ -46,11 +48,16 @@ pub struct State {
     pub traverse: Study<Traverse>,
     pub noise_grid: Study<NoiseGrid>,
     pub ladder: Study<Ladder>,
+    /// Routes from texts to image space, and the recipe they were compared with.
+    pub routes: Study<Routes>,
+    pub routes_recipe: Option<Recipe>,
     pub evaluation: Study<Evaluation>,
     /// The last experiment; while one runs, its report so far.
     pub experiment: Study<Report>,
     /// What the running experiment does now, in words.
     pub experiment_step: Option<String>,
+    /// Models of the hub that were downloaded since the start.
+    pub pulled_models: usize,
     pub training: TrainingState,
     /// Folders chosen by a dialog for a pane's own form, oldest first.
     pub picked: Vec<(BrowseFor, PathBuf)>,
@@ -116,9 +123,12 @@ impl State {
             traverse: Study::None,
             noise_grid: Study::None,
             ladder: Study::None,
+            routes: Study::None,
+            routes_recipe: None,
             evaluation: Study::None,
             experiment: Study::None,
             experiment_step: None,
+            pulled_models: 0,
             training: TrainingState::default(),
             picked: Vec::new(),
             enlarged: None,

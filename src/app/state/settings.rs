@@ -25,7 +25,7 @@ pub struct Settings {
     /// Edge of a sample tile in points.
     pub tile_size: f32,
     pub sample_order: SampleOrder,
-    /// `auto`, `cpu`, …: as on the command line.
+    /// `auto`, `cpu`, `remote:HOST`, …: as on the command line.
     pub device: String,
     /// A folder with bundles and models of the user's own.
     pub models_folder: Option<std::path::PathBuf>,
@@ -62,7 +62,7 @@ impl Default for Settings {
             compact: false,
             tile_size: 128.0,
             sample_order: SampleOrder::default(),
-            device: DeviceChoice::ALL[0].to_string(),
+            device: DeviceChoice::default().to_string(),
             models_folder: None,
             recent_sessions: Vec::new(),
         }

@@ -1,5 +1,6 @@
 //! `haze bench`: times of every stage, for comparison with `benches/peer/peer.py`.
 
+mod decoder;
 mod training;
 mod ui;
 
@@ -25,7 +26,7 @@ use crate::adapter::training::{
 use crate::decoder::unet::UNet;
 use crate::decoder::vae::Vae;
 use crate::decoder::{DecodeOptions, UnClipPipeline};
-use crate::encoder::{ClipEncoder, Embedding, Modality};
+use crate::encoder::{Embedding, Encoder, Modality};
 use crate::files::{FileError, write_atomic};
 use crate::gallery::{Dataset, EmbeddingRows, ExactSearch};
 use crate::query::{AlphaPolicy, read_located_image};
@@ -67,6 +68,8 @@ pub struct Bench {
 enum Part {
     /// Frame times of the window under a scripted user; needs a display
     Ui(ui::Ui),
+    /// Steps per second, time to the first image and memory of an unCLIP decoder
+    Decoder(decoder::Decoder),
     /// Steps per second and memory of training, on random embeddings
     Training(training::Training),
 }
@@ -206,6 +209,7 @@ impl Bench {
     pub fn run(&self, context: &Context) -> anyhow::Result<Exit> {
         match &self.part {
             Some(Part::Ui(ui)) => return ui.run(context),
+            Some(Part::Decoder(decoder)) => return decoder.run(context),
             Some(Part::Training(training)) => return training.run(context),
             None => {}
         }
@@ -258,8 +262,8 @@ fn measure_all(
     bundle: &Path,
     device: &Device,
 ) -> anyhow::Result<()> {
-    let load = || -> Result<(ClipEncoder, UnClipPipeline), SessionError> {
-        let encoder = ClipEncoder::load(&bundle.join("clip"), device)?;
+    let load = || -> Result<(Encoder, UnClipPipeline), SessionError> {
+        let encoder = Encoder::load(&bundle.join("clip"), device)?;
         Ok((encoder, UnClipPipeline::load(&bundle.join("unclip"), device)?))
     };
     stopwatch.measure("load_models", 1, || {
@@ -337,10 +341,9 @@ fn measure_networks(
             .map_err(SessionError::from)?;
         let condition =
             pipeline.condition(class, &prompts, guidance).map_err(SessionError::from)?;
-        let rows = condition.class_labels().dims()[0];
-        let prepared = unet
-            .prepare(condition.hidden_states().clone(), Some(condition.class_labels().clone()))
-            .map_err(session)?;
+        let class = condition.class_labels().cloned();
+        let rows = class.as_ref().map_or(BATCH, |class| class.dims()[0]);
+        let prepared = unet.prepare(condition.hidden_states().clone(), class).map_err(session)?;
         let latents = random(shape);
         stopwatch.measure(name, 2, || {
             let mut scheduler = pipeline.scheduler(None, STEPS).map_err(SessionError::from)?;

@@ -36,7 +36,7 @@ impl Ui {
             stop: Box::new(move || interrupt.is_set()),
         };
         let app = AppOptions {
-            device: Some(context.options.device),
+            device: Some(context.options.device.clone()),
             window_size: Some(self.size),
             keep_settings: false,
             ..AppOptions::new(context.assets()?)

@@ -1,6 +1,7 @@
 //! `haze study`: the studies of the window, headless, and studies over whole data sets.
 
 mod data_set;
+mod routes;
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use crate::export::figures::{Figure, FigureFormat, TableFormat, write_figure, wr
 use crate::session::engine::{LadderRequest, LadderSteps, NoiseGridRequest, TraverseRequest};
 use crate::session::event::Event;
 use crate::session::recipe::{Recipe, RecipeQuery};
-use crate::session::request::{self, Parts};
+use crate::session::request::{self, ModelChoice, Parts};
 use crate::session::result::QueryResult;
 use crate::session::studies::{evaluation, ladder, noise_grid, traverse};
 use crate::session::{Assets, OnEvent, Session, SessionError};
@@ -40,6 +41,8 @@ enum Kind {
     Ladder(Ladder),
     /// Recall and uncertainty over the gallery's own captions
     Evaluate(Evaluate),
+    /// Compare the routes from text to image space: similarity, rank of the true image, diversity
+    Routes(routes::Routes),
     /// Uncertainty over a data set as images are masked or cropped, words are masked, or captions
     /// get coarser
     Degrade(data_set::Degrade),
@@ -50,8 +53,8 @@ enum Kind {
 /// What every study takes.
 #[derive(Debug, Args)]
 struct Common {
-    /// Files to write; the ending says what: .png and .svg a figure, .csv, .parquet and .npz the
-    /// numbers behind it
+    /// Files to write; the ending says what: .png and .svg a figure, .csv, .parquet, .npz, .md
+    /// and .json the numbers behind it
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     out: Vec<PathBuf>,
     #[command(flatten)]
@@ -119,6 +122,7 @@ impl Study {
             Kind::Noises(noises) => noises.run(context),
             Kind::Ladder(ladder) => ladder.run(context),
             Kind::Evaluate(evaluate) => evaluate.run(context),
+            Kind::Routes(routes) => routes.run(context),
             Kind::Degrade(degrade) => degrade.run(context),
             Kind::Overlap(overlap) => overlap.run(context),
         }
@@ -127,8 +131,17 @@ impl Study {
 
 impl Common {
     fn recipe(&self, query: RecipeQuery, assets: &Assets) -> Result<Recipe, SessionError> {
+        self.recipe_with(query, &self.models.choice(), assets)
+    }
+
+    fn recipe_with(
+        &self,
+        query: RecipeQuery,
+        choice: &ModelChoice,
+        assets: &Assets,
+    ) -> Result<Recipe, SessionError> {
         let parts = Parts { decode: true, search: true };
-        let mut recipe = request::new(query, &self.models.choice(), parts, assets)?;
+        let mut recipe = request::new(query, choice, parts, assets)?;
         self.sampling.apply(&mut recipe);
         self.decoding.apply(&mut recipe);
         recipe.validate()?;
@@ -168,9 +181,11 @@ fn format_of(path: &Path) -> anyhow::Result<Format> {
         "csv" => Format::Table(TableFormat::Csv),
         "parquet" => Format::Table(TableFormat::Parquet),
         "npz" => Format::Table(TableFormat::Npz),
+        "md" => Format::Table(TableFormat::Markdown),
+        "json" => Format::Table(TableFormat::Json),
         _ => {
             return Err(usage(format!(
-                "{}: the ending must be .png, .svg, .csv, .parquet or .npz",
+                "{}: the ending must be .png, .svg, .csv, .parquet, .npz, .md or .json",
                 path.display()
             )));
         }

@@ -127,6 +127,14 @@ impl FeatureMap {
         }
     }
 
+    /// The map in another float type. Maps in host memory are always float32.
+    pub fn cast(self, dtype: DType) -> FeatureMap {
+        match self {
+            Self::Tensor(values) if values.dtype() != dtype => Self::Tensor(values.cast(dtype)),
+            unchanged => unchanged,
+        }
+    }
+
     /// Sum of two maps of the same shape, or of maps of vectors of which one has one row.
     pub fn add(self, other: FeatureMap) -> FeatureMap {
         match (self, other) {

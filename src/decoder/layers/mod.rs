@@ -16,14 +16,16 @@ mod weights;
 
 use burn::tensor::Device;
 
-pub use attention::{CrossAttention, KeyValue, SelfAttention};
+use crate::model::precision::Precision;
+
+pub use attention::{CrossAttention, KeyValue, SCORE_BUDGET, SelfAttention, score_slices};
 pub use conv::{Conv, Downsample, Padding, Upsample};
 pub use feature_map::{FeatureMap, HostMap};
 pub use feed_forward::FeedForward;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use resnet::{Resnet, ResnetOptions};
-pub use weights::{Scope, WeightFile, weight_file};
+pub use weights::{Scope, WeightFile};
 
 /// What computes the layers of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,5 +40,13 @@ impl Engine {
     /// The faster one for a device.
     pub fn for_device(device: &Device) -> Self {
         if *device == Device::flex() && !device.is_autodiff() { Engine::Cpu } else { Engine::Burn }
+    }
+
+    /// What layers compute in when `wanted` is asked for: the kernels of the CPU know float32 alone.
+    pub fn precision(self, wanted: Precision) -> Precision {
+        match self {
+            Engine::Burn => wanted,
+            Engine::Cpu => Precision::F32,
+        }
     }
 }

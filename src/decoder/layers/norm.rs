@@ -1,6 +1,6 @@
-//! Normalisation layers.
+//! Normalisation layers. Statistics, gamma and beta are float32 in every precision.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation};
 use rayon::prelude::*;
 
 use super::{Engine, FeatureMap, HostMap, Scope};
@@ -43,8 +43,8 @@ impl GroupNorm {
                 epsilon,
             }),
             Engine::Burn => GroupKernel::Tensor {
-                gamma: scope.tensor("weight", shape)?.reshape([1, 1, 1, channels]),
-                beta: scope.tensor("bias", shape)?.reshape([1, 1, 1, channels]),
+                gamma: scope.in_f32().tensor("weight", shape)?.reshape([1, 1, 1, channels]),
+                beta: scope.in_f32().tensor("bias", shape)?.reshape([1, 1, 1, channels]),
                 groups,
                 epsilon,
             },
@@ -71,16 +71,20 @@ impl GroupNorm {
             GroupKernel::Tensor { gamma, beta, groups, epsilon } => {
                 let dims @ [batch, height, width, channels] = x.dims();
                 let shape = [batch, height * width, *groups, channels / groups];
-                let grouped = x.clone().into_tensor().reshape(shape);
+                let x = x.clone().into_tensor();
+                // The squares of half precision would overflow, and its sums lose what they add.
+                let dtype = x.dtype();
+                let grouped = FeatureMap::Tensor(x).cast(DType::F32).into_tensor().reshape(shape);
                 let mean = grouped.clone().mean_dim(3).mean_dim(1);
                 let centred = grouped - mean;
                 let variance = centred.clone().square().mean_dim(3).mean_dim(1);
                 let normal = (centred / (variance + *epsilon).sqrt()).reshape(dims);
                 let normal = normal * gamma.clone() + beta.clone();
-                FeatureMap::Tensor(match then {
+                let normal = FeatureMap::Tensor(match then {
                     Then::Nothing => normal,
                     Then::Silu => activation::silu(normal),
-                })
+                });
+                normal.cast(dtype)
             }
         }
     }
@@ -112,6 +116,7 @@ impl LayerNorm {
                 LayerKernel::Host(scope.values("weight", shape)?, scope.values("bias", shape)?)
             }
             Engine::Burn => {
+                let scope = scope.in_f32();
                 LayerKernel::Tensor(scope.tensor("weight", shape)?, scope.tensor("bias", shape)?)
             }
         };
@@ -132,8 +137,11 @@ impl LayerNorm {
             }
             LayerKernel::Tensor(gamma, beta) => {
                 let x = x.clone().into_tensor();
+                let dtype = x.dtype();
+                let x = FeatureMap::Tensor(x).cast(DType::F32).into_tensor();
                 let (gamma, beta) = (gamma.clone(), Some(beta.clone()));
-                FeatureMap::Tensor(burn::tensor::module::layer_norm(x, gamma, beta, self.epsilon))
+                let normal = burn::tensor::module::layer_norm(x, gamma, beta, self.epsilon);
+                FeatureMap::Tensor(normal).cast(dtype)
             }
         }
     }

@@ -6,32 +6,16 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::Engine;
 use crate::decoder::model_error::ModelError;
+use crate::model::checkpoint;
+use crate::model::precision::Precision;
 use crate::model::weights::{Weights, WeightsError};
 
-/// Names a diffusers model's weights may have, the preferred one first.
-const FILES: [&str; 3] = [
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-];
 /// How many names an error message lists.
 const NAMES_SHOWN: usize = 5;
-
-/// The weight file in a diffusers folder.
-///
-/// # Errors
-/// When there is none.
-pub fn weight_file(folder: &Path) -> Result<PathBuf, ModelError> {
-    FILES
-        .iter()
-        .map(|name| folder.join(name))
-        .find(|path| path.is_file())
-        .ok_or_else(|| ModelError::NoWeights { folder: folder.to_owned() })
-}
 
 /// The weight file of a network and where its layers will run.
 pub struct WeightFile {
@@ -39,11 +23,13 @@ pub struct WeightFile {
     weights: Weights,
     device: Device,
     engine: Engine,
+    precision: Precision,
     unused: RefCell<BTreeSet<String>>,
 }
 
 impl WeightFile {
-    /// Opens the weights in `folder`. `rename` brings older names up to date.
+    /// Opens the weights in `folder`, in the variant for `precision`, which is also what layers that
+    /// burn runs compute in. `rename` brings older names up to date.
     ///
     /// # Errors
     /// When there is no weight file, or it is malformed.
@@ -51,23 +37,23 @@ impl WeightFile {
         folder: &Path,
         device: &Device,
         engine: Engine,
+        precision: Precision,
         rename: impl Fn(&str) -> String,
     ) -> Result<Self, ModelError> {
-        let path = weight_file(folder)?;
+        let weights = checkpoint::open(folder, checkpoint::DIFFUSERS, precision)?;
+        let path = weights.path().to_owned();
         // A 1x1 convolution is a linear map of the channels.
-        let weights = Weights::open(&path)?.rename(|name| Some(rename(name))).reshape(
-            |_, shape| match shape {
-                [outputs, inputs, 1, 1] => Some(vec![*outputs, *inputs]),
-                _ => None,
-            },
-        );
+        let weights = weights.rename(|name| Some(rename(name))).reshape(|_, shape| match shape {
+            [outputs, inputs, 1, 1] => Some(vec![*outputs, *inputs]),
+            _ => None,
+        });
         let unused = RefCell::new(weights.names().map(str::to_owned).collect());
-        Ok(Self { path, weights, device: device.clone(), engine, unused })
+        Ok(Self { path, weights, device: device.clone(), engine, precision, unused })
     }
 
     /// The whole network.
     pub fn root(&self) -> Scope<'_> {
-        Scope { file: self, prefix: String::new() }
+        Scope { file: self, prefix: String::new(), dtype: self.precision.dtype() }
     }
 
     /// Checks that nothing in the file was left unread.
@@ -91,12 +77,19 @@ impl WeightFile {
 pub struct Scope<'a> {
     file: &'a WeightFile,
     prefix: String,
+    /// What tensors are read as.
+    dtype: DType,
 }
 
 impl Scope<'_> {
     /// The part called `name`, which may have several levels.
     pub fn at(&self, name: impl Display) -> Self {
-        Self { file: self.file, prefix: format!("{}{name}.", self.prefix) }
+        Self { file: self.file, prefix: format!("{}{name}.", self.prefix), dtype: self.dtype }
+    }
+
+    /// The same part, whose tensors are read in float32 whatever the network computes in.
+    pub fn in_f32(&self) -> Self {
+        Self { dtype: DType::F32, ..self.clone() }
     }
 
     /// Where the layers will run.
@@ -104,7 +97,7 @@ impl Scope<'_> {
         self.file.engine
     }
 
-    /// The tensor called `name`, as float32.
+    /// The tensor called `name`, in the precision of the network or of [`Self::in_f32`].
     ///
     /// # Errors
     /// When it is missing, has another shape, or is not finite.
@@ -113,23 +106,8 @@ impl Scope<'_> {
         name: &str,
         shape: [usize; D],
     ) -> Result<Tensor<D>, ModelError> {
-        let name = format!("{}{name}", self.prefix);
-        let path = &self.file.path;
-        let found = self.file.weights.shape(&name).ok_or_else(|| WeightsError::Missing {
-            path: path.clone(),
-            count: 1,
-            names: name.clone(),
-        })?;
-        if found != shape {
-            return Err(WeightsError::Tensor {
-                path: path.clone(),
-                reason: format!(
-                    "tensor {name} has shape {found:?}, config.json calls for {shape:?}"
-                ),
-            }
-            .into());
-        }
-        let tensor = self.file.weights.tensor(&name, &self.file.device)?;
+        let name = self.checked(name, &shape)?;
+        let tensor = self.file.weights.tensor_as(&name, &self.file.device, self.dtype)?;
         self.file.unused.borrow_mut().remove(&name);
         Ok(tensor)
     }
@@ -143,7 +121,27 @@ impl Scope<'_> {
         name: &str,
         shape: [usize; D],
     ) -> Result<Vec<f32>, ModelError> {
-        let tensor = self.tensor(name, shape)?;
-        tensor.try_into_vec_as().map_err(|error| ModelError::Input(error.to_string()))
+        let name = self.checked(name, &shape)?;
+        let values = self.file.weights.values(&name)?;
+        self.file.unused.borrow_mut().remove(&name);
+        Ok(values)
+    }
+
+    /// The whole name of a tensor, which exists and has that shape.
+    fn checked(&self, name: &str, shape: &[usize]) -> Result<String, WeightsError> {
+        let name = format!("{}{name}", self.prefix);
+        let path = &self.file.path;
+        let found = self.file.weights.shape(&name).ok_or_else(|| WeightsError::Missing {
+            path: path.clone(),
+            count: 1,
+            names: name.clone(),
+        })?;
+        if found == shape {
+            return Ok(name);
+        }
+        Err(WeightsError::Tensor {
+            path: path.clone(),
+            reason: format!("tensor {name} has shape {found:?}, config.json calls for {shape:?}"),
+        })
     }
 }

@@ -45,7 +45,9 @@ impl UnClip {
         let beta = if previous == one_before {
             f64::from(self.table.betas()[t])
         } else {
-            1.0 - a / a_prev
+            // In float32, as the reference: from training step 999 a long step keeps so little of
+            // the sample (a / a_prev is about 1e-8) that 1 - beta loses it.
+            f64::from(1.0 - a as f32 / a_prev as f32)
         };
         Posterior { a, a_prev, beta }.step(self.prediction, self.clip, output, sample, noise)
     }

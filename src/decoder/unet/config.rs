@@ -154,8 +154,10 @@ fn sample_size(config: &DiffusersConfig) -> Result<Option<[usize; 2]>, ConfigErr
 }
 
 /// Options of other models than the Stable Diffusion 1 and 2 families. Dropout and
-/// `upcast_attention` are no options here: nothing is dropped at inference, and all is float32.
+/// `upcast_attention` are no options here: nothing is dropped at inference, and the softmax of
+/// attention is always float32.
 fn refuse_unsupported(config: &DiffusersConfig) -> Result<(), ConfigError> {
+    config.require("_class_name", &["UNet2DConditionModel".into()])?;
     let silu = [Value::from("silu"), Value::from("swish")];
     config.require("act_fn", &silu)?;
     config.require("mid_block_type", &["UNetMidBlock2DCrossAttn".into()])?;

@@ -6,15 +6,16 @@
 
 mod blocks;
 mod config;
-mod timestep;
+pub(super) mod timestep;
 mod transformer;
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::decoder::layers::{Conv, Engine, FeatureMap, GroupNorm, KeyValue, Scope, WeightFile};
 use crate::decoder::model_error::ModelError;
+use crate::model::precision::Precision;
 use blocks::{DownBlock, MidBlock, UpBlock};
 use config::UNetConfig;
 use timestep::{Embedding, Sinusoids};
@@ -28,6 +29,9 @@ pub struct UNet {
     network: Network,
     device: Device,
     engine: Engine,
+    /// What the layers compute in, but for the embeddings of time and class, the norms and the
+    /// softmax of attention, which are float32.
+    precision: Precision,
 }
 
 #[derive(Debug)]
@@ -99,22 +103,46 @@ impl Probe<'_> {
 }
 
 impl UNet {
-    /// Reads `config.json` and `diffusion_pytorch_model.safetensors` (else `.fp16.safetensors`,
-    /// else `.bin`) in `folder`. Weights are computed with in float32 whatever the file holds.
+    /// Reads `config.json` and the weights ([`crate::model::checkpoint`]) in `folder`, to compute
+    /// in float32.
     ///
     /// # Errors
     /// When a file is missing or damaged, the config asks for something unsupported, or the
     /// weights do not fit the config.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
-        Self::load_for(folder, device, Engine::for_device(device))
+        Self::load_in(folder, device, Precision::F32)
     }
 
-    fn load_for(folder: &Path, device: &Device, engine: Engine) -> Result<Self, ModelError> {
+    /// As [`Self::load`], to compute in `precision`; the kernels of the CPU stay in float32. Latents,
+    /// conditions and predictions are float32 in every precision.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when a weight is beyond the range of the precision.
+    pub fn load_in(
+        folder: &Path,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        Self::load_for(folder, device, Engine::for_device(device), precision)
+    }
+
+    fn load_for(
+        folder: &Path,
+        device: &Device,
+        engine: Engine,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let precision = engine.precision(precision);
         let config = UNetConfig::open(folder)?;
-        let file = WeightFile::open(folder, device, engine, str::to_owned)?;
+        let file = WeightFile::open(folder, device, engine, precision, str::to_owned)?;
         let network = Network::load(&file.root(), &config)?;
         file.finish()?;
-        Ok(Self { config, network, device: device.clone(), engine })
+        Ok(Self { config, network, device: device.clone(), engine, precision })
+    }
+
+    /// What the layers compute in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Channels of the latents that come in.
@@ -191,7 +219,7 @@ impl UNet {
             }
         };
         let text = encoder_hidden_states.reshape([text_rows, 1, length, width]);
-        let text = FeatureMap::new(text, self.engine);
+        let text = FeatureMap::new(text, self.engine).cast(self.precision.dtype());
         let text = self
             .network
             .transformers()
@@ -266,10 +294,12 @@ impl UNet {
             embedding = embedding.add(class.clone());
         }
         // Every resnet starts with SiLU of the embedding.
-        let time = embedding.silu();
+        let dtype = self.precision.dtype();
+        let time = embedding.silu().cast(dtype);
 
         let mut text = conditioning.text.iter();
-        let mut x = network.conv_in.forward(FeatureMap::from_nchw(sample, self.engine));
+        let sample = FeatureMap::from_nchw(sample, self.engine).cast(dtype);
+        let mut x = network.conv_in.forward(sample);
         probe.map(|_| "conv_in".into(), &x);
         let mut skips = vec![x.clone()];
         for (i, block) in network.down_blocks.iter().enumerate() {
@@ -284,7 +314,7 @@ impl UNet {
             probe.map(|_| format!("up_{i}"), &x);
         }
         let x = network.conv_out.forward(network.conv_norm_out.forward_silu(&x));
-        Ok(x.into_nchw())
+        Ok(x.cast(DType::F32).into_nchw())
     }
 
     fn sinusoids(&self) -> Sinusoids {
@@ -338,7 +368,7 @@ impl Network {
         let levels = config.levels.len();
         let first = config.levels[0].channels;
         let embedding =
-            |name, inputs| Embedding::load(&scope.at(name), inputs, config.time_embedding);
+            |name, inputs| Embedding::load(&scope.in_f32().at(name), inputs, config.time_embedding);
         let (down, up) = (scope.at("down_blocks"), scope.at("up_blocks"));
         Ok(Self {
             time_embedding: embedding("time_embedding", first)?,

@@ -16,7 +16,11 @@ fn noise<const D: usize>(shape: [usize; D], index: u64) -> Tensor<D> {
 }
 
 fn load(name: &str, engine: Engine) -> UNet {
-    UNet::load_for(&fixture(name), &ComputeDevice::cpu().device, engine).unwrap()
+    load_in(name, engine, Precision::F32)
+}
+
+fn load_in(name: &str, engine: Engine, precision: Precision) -> UNet {
+    UNet::load_for(&fixture(name), &ComputeDevice::cpu().device, engine, precision).unwrap()
 }
 
 fn distance(a: Tensor<4>, b: Tensor<4>) -> f32 {
@@ -151,4 +155,119 @@ fn a_folder_without_weights_says_which_files_it_may_hold() {
     std::fs::copy(fixture("sd15").join("config.json"), folder.path().join("config.json")).unwrap();
     let error = UNet::load(folder.path(), &ComputeDevice::cpu().device).unwrap_err().to_string();
     assert!(error.contains("diffusion_pytorch_model.fp16.safetensors"), "{error}");
+}
+
+/// On the CPU by burn's operations, which a GPU runs too.
+#[test]
+fn half_precision_agrees_with_full_to_its_own_rounding() {
+    for (precision, tolerance) in [(Precision::F16, 0.006), (Precision::Bf16, 0.04)] {
+        for name in ["sd15", "sd21_unclip"] {
+            let run = |precision| {
+                let unet = load_in(name, Engine::Burn, precision);
+                assert_eq!(unet.precision(), precision);
+                let text = noise([2, 5, unet.text_dim()], 1);
+                let class = unet.class_vector_len().map(|length| noise([2, length], 2));
+                let sample = noise([2, unet.in_channels(), 8, 12], 3);
+                unet.forward(sample, 511.0, text, class).unwrap()
+            };
+            let (full, half) = (run(Precision::F32), run(precision));
+            assert_eq!(half.dtype(), DType::F32);
+            let size: f32 = full.clone().abs().max().into_scalar();
+            let error = distance(full, half) / size;
+            assert!(error < tolerance, "{name} in {precision}: {error}");
+            // It is half precision that was tested.
+            assert!(error > 1e-5, "{name} in {precision}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_kernels_of_the_cpu_compute_in_full_precision_whatever_is_asked_for() {
+    let unet = load_in("sd15", Engine::Cpu, Precision::F16);
+    assert_eq!(unet.precision(), Precision::F32);
+}
+
+#[test]
+fn weights_beyond_half_precision_name_the_tensor_and_a_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = |name: &str| folder.path().join(name);
+    std::fs::copy(fixture("sd15").join("config.json"), to("config.json")).unwrap();
+    let weights = "diffusion_pytorch_model.safetensors";
+    let mut bytes = std::fs::read(fixture("sd15").join(weights)).unwrap();
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&1e6f32.to_le_bytes());
+    std::fs::write(to(weights), bytes).unwrap();
+    let load = |precision| {
+        UNet::load_for(folder.path(), &ComputeDevice::cpu().device, Engine::Burn, precision)
+    };
+    let error = load(Precision::F16).unwrap_err().to_string();
+    assert!(error.contains("beyond the range of F16") && error.contains("bf16"), "{error}");
+    load(Precision::Bf16).unwrap();
+    load(Precision::F32).unwrap();
+}
+
+#[test]
+fn configs_of_other_architectures_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"_class_name": "SD3Transformer2DModel"}"#;
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let error = UNet::load(folder.path(), &ComputeDevice::cpu().device).unwrap_err().to_string();
+    for word in ["config.json", "_class_name", "SD3Transformer2DModel", "UNet2DConditionModel"] {
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+/// The fixture's weights in two shards and an index, or as one file of bfloat16.
+fn rewritten(shards: bool) -> tempfile::TempDir {
+    use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+    let folder = tempfile::tempdir().unwrap();
+    let to = |name: &str| folder.path().join(name);
+    std::fs::copy(fixture("sd15").join("config.json"), to("config.json")).unwrap();
+    let bytes = std::fs::read(fixture("sd15").join("diffusion_pytorch_model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    if shards {
+        let mut map = BTreeMap::new();
+        for shard in 0..2 {
+            let name = format!("diffusion_pytorch_model-0000{}-of-00002.safetensors", shard + 1);
+            let part: Vec<_> =
+                file.tensors().into_iter().enumerate().filter(|(i, _)| i % 2 == shard).collect();
+            map.extend(part.iter().map(|(_, (tensor, _))| (tensor.clone(), name.clone())));
+            let part = part.into_iter().map(|(_, named)| named);
+            safetensors::serialize_to_file(part, None, &to(&name)).unwrap();
+        }
+        let index = serde_json::json!({ "weight_map": map }).to_string();
+        std::fs::write(to("diffusion_pytorch_model.safetensors.index.json"), index).unwrap();
+    } else {
+        let narrow: Vec<(String, Vec<usize>, Vec<u8>)> = file
+            .iter()
+            .map(|(name, view)| {
+                let values = view.data().as_chunks::<4>().0.iter();
+                let values =
+                    values.flat_map(|v| half::bf16::from_f32(f32::from_le_bytes(*v)).to_le_bytes());
+                (name.to_owned(), view.shape().to_vec(), values.collect())
+            })
+            .collect();
+        let views = narrow.iter().map(|(name, shape, data)| {
+            (name.as_str(), TensorView::new(Dtype::BF16, shape.clone(), data).unwrap())
+        });
+        let path = to("diffusion_pytorch_model.bf16.safetensors");
+        safetensors::serialize_to_file(views, None, &path).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn shards_and_half_files_are_the_same_network() {
+    let device = ComputeDevice::cpu().device;
+    let run = |unet: &UNet| {
+        let text = noise([1, 5, unet.text_dim()], 1);
+        unet.forward(noise([1, unet.in_channels(), 8, 8], 2), 300.0, text, None).unwrap()
+    };
+    let whole = run(&load("sd15", Engine::Cpu));
+    let shards = UNet::load(rewritten(true).path(), &device).unwrap();
+    assert_eq!(distance(run(&shards), whole.clone()), 0.0);
+    let narrow = UNet::load(rewritten(false).path(), &device).unwrap();
+    let error = distance(run(&narrow), whole.clone());
+    let size: f32 = whole.abs().max().into_scalar();
+    assert!(error > 0.0 && error < 0.08 * size, "{error} of {size}");
 }

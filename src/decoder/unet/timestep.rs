@@ -41,7 +41,7 @@ impl From<Vec<f64>> for Timestep {
 /// Sinusoids of a timestep, `e_k = t 10000^(-k / (half - freq_shift))`: `[cos e, sin e]`, or sines
 /// first.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sinusoids {
+pub(in crate::decoder) struct Sinusoids {
     pub size: usize,
     pub cosines_first: bool,
     pub freq_shift: f64,

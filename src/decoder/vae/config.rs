@@ -22,6 +22,8 @@ pub(super) struct VaeConfig {
     pub mid_attention: bool,
     pub quant_conv: bool,
     pub post_quant_conv: bool,
+    /// Side in pixels of the images it was trained on.
+    pub sample_size: usize,
     pub scaling_factor: f64,
     pub shift_factor: Option<f64>,
 }
@@ -30,6 +32,7 @@ impl VaeConfig {
     /// Reads and checks the config in `folder`.
     pub fn open(folder: &Path) -> Result<Self, ConfigError> {
         let config = DiffusersConfig::open(folder)?;
+        config.require("_class_name", &["AutoencoderKL".into()])?;
         let channels = config.level_channels(&[64])?;
         let levels = channels.len();
         for (key, name) in
@@ -59,6 +62,7 @@ impl VaeConfig {
             mid_attention: config.boolean("mid_block_add_attention", true)?,
             quant_conv: config.boolean("use_quant_conv", true)?,
             post_quant_conv: config.boolean("use_post_quant_conv", true)?,
+            sample_size: config.integer("sample_size", 32, CHANNELS)?,
             scaling_factor,
             shift_factor: config.optional_number("shift_factor")?,
         })

@@ -6,6 +6,7 @@
 mod config;
 mod decoder;
 mod encoder;
+mod tiling;
 
 use std::path::Path;
 
@@ -16,9 +17,13 @@ use crate::decoder::layers::{
     Engine, FeatureMap, GroupNorm, Linear, Resnet, ResnetOptions, Scope, SelfAttention, WeightFile,
 };
 use crate::decoder::model_error::ModelError;
+use crate::model::precision::Precision;
 use config::VaeConfig;
 use decoder::Decoder;
 use encoder::Encoder;
+use tiling::Tiles;
+
+pub use tiling::{TILE_STEP, VaeTiling};
 
 /// Of every group norm, whatever the config says.
 const NORM_EPS: f64 = 1e-6;
@@ -75,8 +80,9 @@ pub struct EncoderTrace {
 }
 
 impl Vae {
-    /// Reads `config.json` and `diffusion_pytorch_model.safetensors` (else `.fp16.safetensors`,
-    /// else `.bin`) in `folder`. Weights are computed with in float32 whatever the file holds.
+    /// Reads `config.json` and the weights ([`crate::model::checkpoint`]) in `folder`. They are
+    /// computed with in float32 whatever the file holds: those of Stable Diffusion 1 and 2 overflow
+    /// half precision.
     ///
     /// # Errors
     /// When a file is missing or damaged, the config asks for something unsupported, or the
@@ -87,7 +93,7 @@ impl Vae {
 
     fn load_for(folder: &Path, device: &Device, engine: Engine) -> Result<Self, ModelError> {
         let config = VaeConfig::open(folder)?;
-        let file = WeightFile::open(folder, device, engine, rename)?;
+        let file = WeightFile::open(folder, device, engine, Precision::F32, rename)?;
         let network = Network::load(&file.root(), &config)?;
         file.finish()?;
         Ok(Self { config, network, engine })
@@ -101,6 +107,12 @@ impl Vae {
     /// Where a config has it, subtracted from latents before scaling and added after unscaling.
     pub fn shift_factor(&self) -> Option<f64> {
         self.config.shift_factor
+    }
+
+    /// Side of a tile in latent pixels, where images are decoded in tiles and memory asks for none
+    /// smaller: that of the images the VAE was trained on.
+    pub fn tile_side(&self) -> usize {
+        (self.config.sample_size / self.spatial_factor()).max(1).next_multiple_of(TILE_STEP)
     }
 
     /// Channels C of the latents.
@@ -177,6 +189,20 @@ impl Vae {
             images.into_par_iter().map(decode).collect::<Result<_, _>>()?
         };
         Ok(Tensor::cat(images, 0))
+    }
+
+    /// As [`Self::decode`], in overlapping tiles of `side` latent pixels (a multiple of
+    /// [`TILE_STEP`], else rounded up), which takes the memory of one tile. An image that fits into
+    /// one is decoded whole.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_tiled(&self, latents: Tensor<4>, side: usize) -> Result<Tensor<4>, ModelError> {
+        let [_, _, height, width] = latents.dims();
+        if height.max(width) <= side {
+            return self.decode(latents);
+        }
+        Tiles::new(side, self.spatial_factor()).decode(&latents, |tile| self.decode(tile))
     }
 
     /// As [`Self::decode`], with the activations after the middle block, `[B, C', h, w]`.

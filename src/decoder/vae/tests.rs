@@ -72,3 +72,51 @@ fn images_and_latents_that_do_not_fit_are_refused() {
     let error = vae.decode(noise([1, vae.latent_channels() + 1, 2, 2])).unwrap_err().to_string();
     assert!(error.contains("latents"), "{error}");
 }
+
+/// `tests/make_tiled_vae_fixture.py` has written what diffusers makes of the same latents.
+#[test]
+fn tiles_are_joined_as_diffusers_does() {
+    let folder = fixture().join("tiled");
+    let device = ComputeDevice::cpu().device;
+    let weights =
+        crate::model::weights::Weights::open(&folder.join("expected.safetensors")).unwrap();
+    for engine in [Engine::Burn, Engine::Cpu] {
+        let vae = load(engine);
+        let latents: Tensor<4> = weights.tensor("latents", &device).unwrap();
+        let expected: Tensor<4> = weights.tensor("images", &device).unwrap();
+        let tiled = vae.decode_tiled(latents.clone(), vae.tile_side()).unwrap();
+        assert_eq!(tiled.dims(), expected.dims());
+        assert!(distance(tiled, expected.clone()) < 2e-5);
+        // And tiles do make a difference.
+        assert!(distance(vae.decode(latents).unwrap(), expected) > 1e-3);
+    }
+}
+
+#[test]
+fn tiles_are_themselves_away_from_the_seams() {
+    let vae = load(Engine::Cpu);
+    let (factor, side) = (vae.spatial_factor(), 8);
+    let latents = noise([2, vae.latent_channels(), 11, 13]);
+    let tiled = vae.decode_tiled(latents.clone(), side).unwrap();
+    assert_eq!(tiled.dims(), [2, 3, 11 * factor, 13 * factor]);
+    // Tiles start 6 latent pixels apart and fade over the first 2 of each.
+    for (y, x) in [(0, 0), (0, 6), (6, 0), (6, 6)] {
+        let tile = latents.clone().narrow(2, y, side.min(11 - y)).narrow(3, x, side.min(13 - x));
+        let alone = vae.decode(tile).unwrap();
+        let [top, left] = [y, x].map(|start| if start == 0 { 0 } else { 2 * factor });
+        let [bottom, right] = [2, 3].map(|dim| alone.dims()[dim].min(6 * factor));
+        let own = |image: Tensor<4>, y: usize, x: usize| {
+            image.narrow(2, y, bottom - top).narrow(3, x, right - left)
+        };
+        let inside = own(tiled.clone(), y * factor + top, x * factor + left);
+        assert_eq!(distance(inside, own(alone, top, left)), 0.0, "tile at {y}, {x}");
+    }
+}
+
+#[test]
+fn an_image_that_fits_into_one_tile_is_decoded_whole() {
+    let vae = load(Engine::Cpu);
+    let latents = noise([1, vae.latent_channels(), 7, 8]);
+    let whole = vae.decode(latents.clone()).unwrap();
+    assert_eq!(distance(vae.decode_tiled(latents, 8).unwrap(), whole), 0.0);
+}

@@ -2,21 +2,14 @@
 //! embedding space.
 //!
 //! [`ClipTextModel`] and [`ClipVisionModel`] are the two towers, also as the parts of diffusers
-//! pipelines (`text_encoder/`, `image_encoder/`); [`ClipEncoder`] is a whole model folder with its
-//! tokenizer and image processor.
+//! pipelines (`text_encoder/`, `image_encoder/`); [`ClipModel`] is both.
 
-mod activation;
 mod config;
-mod encoder;
 mod model;
 mod text;
-mod transformer;
 mod vision;
-mod weights;
 
-pub use activation::Activation;
-pub use config::{ClipTextConfig, ClipVisionConfig, TransformerConfig};
-pub use encoder::{ClipEncoder, Pooled};
+pub use config::{ClipTextConfig, ClipVisionConfig};
 pub use model::ClipModel;
 pub use text::{ClipTextModel, ClipTextOutput};
-pub use vision::{ClipVisionModel, ClipVisionOutput};
+pub use vision::{ClipVisionModel, ClipVisionOutput, vision_weights};

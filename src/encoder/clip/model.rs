@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
-use super::super::EncoderError;
-use super::weights::{LOGIT_SCALE, open};
+use super::super::dual_encoder::{PooledBatch, Towers};
+use super::super::tokenizer::TokenIds;
+use super::super::weights::logits;
+use super::super::{EncoderError, Logits, Modality};
 use super::{ClipTextModel, ClipVisionModel};
 
 /// `CLIPModel`: two towers and the temperature between them.
@@ -13,8 +15,8 @@ use super::{ClipTextModel, ClipVisionModel};
 pub struct ClipModel {
     pub text: ClipTextModel,
     pub vision: ClipVisionModel,
-    /// Factor that turns cosines into logits: exp of the learnt parameter of that name.
-    pub logit_scale: f32,
+    /// What turns cosines into logits.
+    pub logits: Logits,
 }
 
 impl ClipModel {
@@ -23,16 +25,41 @@ impl ClipModel {
     /// # Errors
     /// When files are missing or malformed, or config and weights do not fit together.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, EncoderError> {
-        let weights = open(folder)?
-            .reshape(|name, shape| (name == LOGIT_SCALE && shape.is_empty()).then(|| vec![1]));
-        let logit_scale = weights.tensor::<1>(LOGIT_SCALE, device)?;
-        let logit_scale = logit_scale
-            .try_into_data()
-            .map_err(|error| EncoderError::Device { count: 1, reason: error.to_string() })?;
         Ok(Self {
             text: ClipTextModel::load(folder, device)?,
             vision: ClipVisionModel::load(folder, device)?,
-            logit_scale: logit_scale.iter::<f32>().next().unwrap_or(0.0).exp(),
+            logits: logits(folder)?,
         })
+    }
+}
+
+impl Towers for ClipModel {
+    fn embed_texts(&self, tokens: &TokenIds) -> Result<Tensor<2>, EncoderError> {
+        self.text.embed(tokens)
+    }
+
+    fn embed_images(&self, pixel_values: Tensor<4>) -> Result<Tensor<2>, EncoderError> {
+        self.vision.embed(pixel_values)
+    }
+
+    fn pool_texts(&self, tokens: &TokenIds) -> Result<PooledBatch, EncoderError> {
+        let features = self.text.pool(tokens)?;
+        Ok(PooledBatch { embeddings: self.text.project(features.clone())?, features })
+    }
+
+    fn pool_images(&self, pixel_values: Tensor<4>) -> Result<PooledBatch, EncoderError> {
+        let features = self.vision.pool(pixel_values)?;
+        Ok(PooledBatch { embeddings: self.vision.project(features.clone()), features })
+    }
+
+    fn projection(&self, modality: Modality) -> Option<Tensor<2>> {
+        match modality {
+            Modality::Text => self.text.projection(),
+            Modality::Image => Some(self.vision.projection()),
+        }
+    }
+
+    fn logits(&self) -> Logits {
+        self.logits
     }
 }

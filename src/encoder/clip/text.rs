@@ -4,15 +4,18 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::super::EncoderError;
 use super::super::tokenizer::TokenIds;
+use super::super::tokens::token_ids;
+use super::super::transformer::{AttentionRange, StoredLayer, Stream, Transformer, layer_norm};
+use super::super::weights::{open, tower};
 use super::ClipTextConfig;
-use super::transformer::{AttentionRange, StoredLayer, Stream, Transformer, layer_norm};
-use super::weights::{open, text_tower};
 use crate::model::weights::Weights;
 
+/// What a whole `CLIPModel` has beside this tower.
+const OTHERS: [&str; 3] = ["vision_model.", "visual_projection.", "logit_scale"];
 /// The pooling rule of old configs is chosen by this value of `eos_token_id`.
 const LEGACY_EOS: u32 = 2;
 
@@ -73,7 +76,7 @@ impl ClipTextModel {
         config: ClipTextConfig,
         device: &Device,
     ) -> Result<Self, EncoderError> {
-        let weights = text_tower(weights);
+        let weights = tower(weights, "text_model.", &OTHERS);
         let width = config.transformer.hidden_size;
         let projection = weights.contains("text_projection.weight");
         let stored = weights.load_into(Stored {
@@ -177,24 +180,8 @@ impl ClipTextModel {
 
     /// Token plus position embeddings of the first `length` tokens of each text.
     fn embeddings(&self, tokens: &TokenIds, length: usize) -> Result<Stream, EncoderError> {
-        let (limit, vocab_size) = (self.config.max_position_embeddings, self.config.vocab_size);
-        if tokens.batch() == 0 {
-            return Err(EncoderError::EmptyBatch);
-        }
-        if tokens.length() > limit {
-            return Err(EncoderError::TextLength { found: tokens.length(), limit });
-        }
-        let mut ids = Vec::with_capacity(tokens.batch() * length);
-        for (text, row) in tokens.rows().enumerate() {
-            // The GPU does not check indices.
-            if let Some(position) = row.iter().position(|&id| id as usize >= vocab_size) {
-                let id = row[position];
-                return Err(EncoderError::TokenOutOfVocabulary { text, position, id, vocab_size });
-            }
-            ids.extend(row[..length].iter().map(|&id| id as i32));
-        }
-        let ids = TensorData::new(ids, [tokens.batch(), length]);
-        let ids = Tensor::<2, Int>::from_data(ids, &self.device);
+        let limit = self.config.max_position_embeddings;
+        let ids = token_ids(tokens, length, limit, self.config.vocab_size, &self.device)?;
         let positions = self.position_embedding.clone().narrow(0, 0, length).unsqueeze();
         let embedded = self.token_embedding.forward(ids) + positions;
         Ok(Stream::fold(embedded))

@@ -7,20 +7,21 @@ use burn::nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, Linear, Linea
 use burn::tensor::{Device, Tensor};
 
 use super::super::EncoderError;
+use super::super::patches::{PatchEmbedding, flatten_kernel};
+use super::super::transformer::{AttentionRange, StoredLayer, Stream, Transformer, layer_norm};
+use super::super::weights::{open, tower};
 use super::ClipVisionConfig;
-use super::transformer::{AttentionRange, StoredLayer, Stream, Transformer, layer_norm};
-use super::weights::{open, vision_tower};
 use crate::model::weights::Weights;
 
-const CHANNELS: usize = 3;
+/// What a whole `CLIPModel` has beside this tower.
+const OTHERS: [&str; 3] = ["text_model.", "text_projection.", "logit_scale"];
 
 /// `CLIPVisionModelWithProjection`: a vision transformer whose class token, normed and projected,
 /// is the image embedding.
 #[derive(Debug)]
 pub struct ClipVisionModel {
     config: ClipVisionConfig,
-    /// `[3 P², D]`: a convolution whose stride is its size is a matrix product over patches.
-    patch_embedding: Linear,
+    patch_embedding: PatchEmbedding,
     /// The class embedding with its position embedding, `[1, 1, D]`.
     class_token: Tensor<3>,
     /// Position embeddings of the patches, `[1, N, D]`.
@@ -56,6 +57,30 @@ struct Stored {
     visual_projection: Linear,
 }
 
+/// Some small weights of a vision tower, as one vector: enough to tell two towers of one shape apart
+/// without loading them.
+///
+/// # Errors
+/// When the folder has no weights, or they are no vision tower's.
+pub fn vision_weights(folder: &Path, device: &Device) -> Result<Vec<f32>, EncoderError> {
+    let weights = tower(open(folder)?, "vision_model.", &OTHERS);
+    let mut values = Vec::new();
+    for name in
+        ["class_embedding", "pre_layrnorm.weight", "post_layernorm.weight", "post_layernorm.bias"]
+    {
+        values.extend(read(weights.tensor::<1>(name, device)?)?);
+    }
+    values.extend(read(weights.tensor::<2>("visual_projection.weight", device)?)?);
+    Ok(values)
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, EncoderError> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|error| EncoderError::Device { count: 1, reason: error.to_string() })?;
+    Ok(data.iter::<f32>().collect())
+}
+
 impl ClipVisionModel {
     /// Loads `config.json` and the weights of a folder that holds a
     /// `CLIPVisionModelWithProjection` or a whole `CLIPModel`.
@@ -72,18 +97,13 @@ impl ClipVisionModel {
         config: ClipVisionConfig,
         device: &Device,
     ) -> Result<Self, EncoderError> {
-        let weights = vision_tower(weights).reshape(|name, shape| match (name, shape) {
-            ("patch_embedding.weight", &[out, channels, height, width]) => {
-                Some(vec![out, channels * height * width])
-            }
-            _ => None,
-        });
+        let weights = tower(weights, "vision_model.", &OTHERS).reshape(flatten_kernel);
         let width = config.transformer.hidden_size;
-        let patches = config.grid() * config.grid();
+        let patches = config.patches.count();
         let linear = |from, to| LinearConfig::new(from, to).with_bias(false).init(device);
         let stored = weights.load_into(Stored {
             class_embedding: Initializer::Zeros.init([width], device),
-            patch_embedding: linear(CHANNELS * config.patch_size * config.patch_size, width),
+            patch_embedding: PatchEmbedding::init(&config.patches, width, false, device),
             position_embedding: EmbeddingConfig::new(patches + 1, width).init(device),
             pre_layrnorm: layer_norm(&config.transformer, device),
             layers: StoredLayer::init_all(&config.transformer, device),
@@ -93,7 +113,7 @@ impl ClipVisionModel {
         let positions = stored.position_embedding.weight.val();
         let class = stored.class_embedding.val().unsqueeze::<2>();
         Ok(Self {
-            patch_embedding: stored.patch_embedding,
+            patch_embedding: PatchEmbedding::new(stored.patch_embedding, config.patches),
             class_token: (class + positions.clone().narrow(0, 0, 1)).unsqueeze(),
             patch_positions: positions.narrow(0, 1, patches).unsqueeze(),
             pre_layer_norm: stored.pre_layrnorm,
@@ -156,25 +176,8 @@ impl ClipVisionModel {
     }
 
     fn embeddings(&self, pixel_values: Tensor<4>) -> Result<Stream, EncoderError> {
-        let (size, patch, grid) =
-            (self.config.image_size, self.config.patch_size, self.config.grid());
-        let found = pixel_values.dims();
-        let [batch, ..] = found;
-        if batch == 0 {
-            return Err(EncoderError::EmptyBatch);
-        }
-        if found != [batch, CHANNELS, size, size] {
-            return Err(EncoderError::PixelShape { found, size });
-        }
-        let width = self.config.transformer.hidden_size;
-        // The convolution leaves out what is less than a patch at the right and bottom edge.
-        let patches = pixel_values
-            .narrow(2, 0, grid * patch)
-            .narrow(3, 0, grid * patch)
-            .reshape([batch, CHANNELS, grid, patch, grid, patch])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch * grid * grid, CHANNELS * patch * patch]);
-        let patches = self.patch_embedding.forward(patches).reshape([batch, grid * grid, width]);
+        let patches = self.patch_embedding.forward(pixel_values)?;
+        let [batch, _, width] = patches.dims();
         let class = self.class_token.clone().expand([batch, 1, width]);
         let tokens = Tensor::cat(vec![class, patches + self.patch_positions.clone()], 1);
         Ok(Stream::fold(tokens).map(|x| self.pre_layer_norm.forward(x)))

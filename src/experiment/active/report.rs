@@ -106,6 +106,30 @@ impl Measure {
         }
     }
 
+    /// Its name in names of files.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Measure::ImageToTextRecallAt1 => "r1-i2t",
+            Measure::TextToImageRecallAt1 => "r1-t2i",
+            Measure::ImageAurc => "aurc-i2t",
+            Measure::TextAurc => "aurc-t2i",
+        }
+    }
+
+    /// Whether more of it is better.
+    pub fn higher_is_better(self) -> bool {
+        matches!(self, Measure::ImageToTextRecallAt1 | Measure::TextToImageRecallAt1)
+    }
+
+    /// Its value without a label, where it has one: without labels there is no adapter.
+    pub fn of_frozen(self, frozen: &FrozenRecall) -> Option<f64> {
+        match self {
+            Measure::ImageToTextRecallAt1 => Some(frozen.image_to_text[0]),
+            Measure::TextToImageRecallAt1 => Some(frozen.text_to_image[0]),
+            Measure::ImageAurc | Measure::TextAurc => None,
+        }
+    }
+
     /// Its value in a round.
     pub fn of(self, round: &ActiveRound) -> f64 {
         match self {
@@ -115,6 +139,18 @@ impl Measure {
             Measure::TextAurc => round.text_risk.aurc,
         }
     }
+}
+
+/// One budget of a strategy's curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CurvePoint {
+    /// Labelled images.
+    pub labelled: usize,
+    /// Seeds that were run.
+    pub seeds: usize,
+    pub mean: f64,
+    /// Mean over seeds with Student's 95 % interval; `None` with a single seed.
+    pub over_seeds: Option<Estimate>,
 }
 
 /// Area under the curve of one measure, divided by the width of the budgets.
@@ -269,6 +305,22 @@ impl ActiveReport {
             serde_json::to_writer_pretty(&mut *file, self)?;
             file.write_all(b"\n")
         })
+    }
+
+    /// A strategy's curve as means over seeds, in the order of the budgets.
+    pub fn mean_curve(&self, strategy: Strategy, measure: Measure) -> Vec<CurvePoint> {
+        let of_strategy = || self.curves.iter().filter(|curve| curve.strategy == strategy);
+        let point = |(round, &labelled): (usize, &usize)| {
+            let of_round = of_strategy().filter_map(|curve| curve.rounds.get(round));
+            let values: Vec<f64> = of_round.map(|round| measure.of(round)).collect();
+            (!values.is_empty()).then(|| CurvePoint {
+                labelled,
+                seeds: values.len(),
+                mean: values.iter().sum::<f64>() / values.len() as f64,
+                over_seeds: mean_over_seeds(&values).ok(),
+            })
+        };
+        self.settings.budgets.iter().enumerate().filter_map(point).collect()
     }
 
     /// The area of one strategy and measure.

@@ -22,9 +22,18 @@ fn rotated(images: usize, seed: u64) -> EmbeddedPairs {
         let noise = standard_normal(seed, Stream::EmbeddingSamples, 1 + i as u64, DIM);
         texts.extend((0..DIM).map(|d| image[(d + 1) % DIM] + 0.1 * noise[d]));
     }
-    let facts = |i: usize| ImageFacts { id: format!("{seed}/{i}"), split: None, class: None };
-    let link =
-        |i: usize| CaptionLink { text: i as u32, image: (i / captions_each) as u32, level: None };
+    let facts = |i: usize| ImageFacts {
+        id: format!("{seed}/{i}"),
+        split: None,
+        class: None,
+        coco_id: None,
+    };
+    let link = |i: usize| CaptionLink {
+        text: i as u32,
+        image: (i / captions_each) as u32,
+        level: None,
+        id: None,
+    };
     EmbeddedPairs::new(PairStore {
         logit_scale: Some(20.0),
         ..PairStore::new(
@@ -83,7 +92,8 @@ fn a_head_that_only_makes_it_worse_leaves_the_encoder_as_it_is() {
     let (training, other) = (rotated(20, 1), rotated(40, 2));
     // Held out are pairs that cosines match perfectly: nothing is to be gained.
     let perfect = PairStore { texts: other.store().images.clone(), ..other.store().clone() };
-    let captions = (0..40).map(|i| CaptionLink { text: i, image: i, level: None }).collect();
+    let captions =
+        (0..40).map(|i| CaptionLink { text: i, image: i, level: None, id: None }).collect();
     let perfect = EmbeddedPairs::new(PairStore { captions, logit_scale: Some(200.0), ..perfect });
     let perfect = perfect.unwrap();
     let options = HeadOptions { learning_rate: 0.05, epochs: 3, ..HeadOptions::default() };

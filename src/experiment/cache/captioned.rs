@@ -8,7 +8,7 @@ use super::manifest::stale;
 use super::{name_of, tables, unusable};
 use crate::experiment::pairs::{CaptionLink, ImageFacts};
 use crate::experiment::{ExperimentError, PairStore};
-use crate::gallery::{EmbeddingRows, EmbeddingStore};
+use crate::gallery::{EmbeddingRows, EmbeddingStore, coco_id};
 
 /// The image rows of a store with the captions of each, of which the embeddings may be missing.
 #[derive(Debug, Clone)]
@@ -43,14 +43,15 @@ impl CaptionedImages {
                     words.push(Arc::from(text.as_str()));
                     words.len() as u32 - 1
                 });
-                links.push(CaptionLink { image, text, level: caption.level });
+                links.push(CaptionLink { image, text, level: caption.level, id: caption.id });
             }
             let split = item.split.map(|split| {
                 Arc::clone(splits.entry(split.clone()).or_insert_with(|| split.into()))
             });
             classes.push(item.labels.remove("class"));
             let id = item.image_path.unwrap_or_else(|| format!("{image}"));
-            facts.push(ImageFacts { id, split, class: None });
+            let coco_id = coco_id(&item.labels);
+            facts.push(ImageFacts { id, split, class: None, coco_id });
             Ok(())
         })?;
         if links.is_empty() {

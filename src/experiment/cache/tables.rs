@@ -23,6 +23,9 @@ use crate::gallery::{GalleryError, read_footer};
 
 /// The folder of the tables.
 pub const FOLDER: &str = "metadata";
+/// Columns that older caches do not have.
+const COCO_ID: &str = "coco_id";
+const CAPTION_ID: &str = "caption_id";
 
 /// One row of `images.parquet`: an image row of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct ImageEntry {
     pub class: Option<String>,
     /// Where the image was read from.
     pub path: String,
+    /// Number that COCO gives the image.
+    pub coco_id: Option<u64>,
 }
 
 /// One row of `captions.parquet`.
@@ -66,6 +71,11 @@ pub fn write(
         images.iter().for_each(|image| column.append_option(value(image)));
         Arc::new(column.finish()) as ArrayRef
     };
+    let numbers = |ids: &mut dyn Iterator<Item = Option<u64>>| {
+        let mut column = Int64Builder::new();
+        ids.for_each(|id| column.append_option(id.and_then(|id| i64::try_from(id).ok())));
+        Arc::new(column.finish()) as ArrayRef
+    };
     write_table(
         &images_file(folder),
         vec![
@@ -73,21 +83,21 @@ pub fn write(
             ("split", texts(&|image| image.split.clone())),
             ("class", texts(&|image| image.class.clone())),
             ("image_path", texts(&|image| Some(image.path.clone()))),
+            (COCO_ID, numbers(&mut images.iter().map(|image| image.coco_id))),
         ],
     )?;
-    let numbers = |value: &dyn Fn(&CaptionLink) -> Option<u32>| {
-        let mut column = Int64Builder::new();
-        captions.iter().for_each(|c| column.append_option(value(&c.link).map(i64::from)));
-        Arc::new(column.finish()) as ArrayRef
+    let links = |value: &dyn Fn(&CaptionLink) -> Option<u64>| {
+        numbers(&mut captions.iter().map(|caption| value(&caption.link)))
     };
     let mut words = StringBuilder::new();
     captions.iter().for_each(|caption| words.append_value(&caption.words));
     write_table(
         &captions_file(folder),
         vec![
-            ("image", numbers(&|link| Some(link.image))),
-            ("text", numbers(&|link| Some(link.text))),
-            ("level", numbers(&|link| link.level)),
+            ("image", links(&|link| Some(link.image.into()))),
+            ("text", links(&|link| Some(link.text.into()))),
+            ("level", links(&|link| link.level.map(u64::from))),
+            (CAPTION_ID, links(&|link| link.id)),
             ("caption", Arc::new(words.finish())),
         ],
     )
@@ -96,30 +106,29 @@ pub fn write(
 /// Reads the facts about `count` images.
 pub fn read_images(folder: &Path, count: usize) -> Result<Images, ExperimentError> {
     let path = images_file(folder);
-    let mut rows: Vec<(String, Option<Arc<str>>, Option<String>)> = Vec::with_capacity(count);
+    let mut facts = Vec::with_capacity(count);
+    let mut classes_of_rows: Vec<Option<String>> = Vec::with_capacity(count);
     let mut splits: BTreeMap<String, Arc<str>> = BTreeMap::new();
     for_each_batch(&path, count, |batch| {
         let (ids, splits_in, classes) =
             (column(batch, "id")?, column(batch, "split")?, column(batch, "class")?);
+        let coco_ids = batch.column_by_name(COCO_ID);
         for row in 0..batch.num_rows() {
             let id = text(ids, row)?.ok_or("an image has no id")?;
             let split = text(splits_in, row)?.map(|split| {
                 Arc::clone(splits.entry(split.clone()).or_insert_with(|| split.into()))
             });
-            rows.push((id, split, text(classes, row)?));
+            let coco_id = number(coco_ids, row)?;
+            facts.push(ImageFacts { id, split, class: None, coco_id });
+            classes_of_rows.push(text(classes, row)?);
         }
         Ok(())
     })?;
-    let ids_of_classes = numbered(rows.iter().filter_map(|row| row.2.as_deref()));
+    let ids_of_classes = numbered(classes_of_rows.iter().filter_map(Option::as_deref));
     let classes = ids_of_classes.keys().map(|&name| name.to_owned()).collect();
-    let facts = rows
-        .iter()
-        .map(|(id, split, class)| ImageFacts {
-            id: id.clone(),
-            split: split.clone(),
-            class: class.as_deref().map(|class| ids_of_classes[class]),
-        })
-        .collect();
+    for (facts, class) in facts.iter_mut().zip(&classes_of_rows) {
+        facts.class = class.as_deref().map(|class| ids_of_classes[class]);
+    }
     Ok(Images { facts, classes })
 }
 
@@ -135,11 +144,13 @@ pub fn read_captions(
     for_each_batch(&path, count, |batch| {
         let (images, rows) = (column(batch, "image")?, column(batch, "text")?);
         let (levels, captions) = (column(batch, "level")?, column(batch, "caption")?);
+        let ids = batch.column_by_name(CAPTION_ID);
         for row in 0..batch.num_rows() {
             let link = CaptionLink {
-                image: number(images, row)?.ok_or("a caption names no image")?,
-                text: number(rows, row)?.ok_or("a caption names no text")?,
-                level: number(levels, row)?,
+                image: number(Some(images), row)?.ok_or("a caption names no image")?,
+                text: number(Some(rows), row)?.ok_or("a caption names no text")?,
+                level: number(Some(levels), row)?,
+                id: number(ids, row)?,
             };
             let slot = words
                 .get_mut(link.text as usize)
@@ -243,12 +254,52 @@ fn text(column: &ArrayRef, row: usize) -> Result<Option<String>, String> {
     Ok(texts.is_valid(row).then(|| texts.value(row).to_owned()))
 }
 
-fn number(column: &ArrayRef, row: usize) -> Result<Option<u32>, String> {
+/// A whole number that is not negative; without the column none.
+fn number<N: TryFrom<i64>>(column: Option<&ArrayRef>, row: usize) -> Result<Option<N>, String> {
+    let Some(column) = column else { return Ok(None) };
     let numbers =
         column.as_primitive_opt::<Int64Type>().ok_or("a column of numbers holds something else")?;
     if numbers.is_null(row) {
         return Ok(None);
     }
     let number = numbers.value(row);
-    Ok(Some(number.try_into().map_err(|_| format!("{number} is not a number of a row"))?))
+    Ok(Some(number.try_into().map_err(|_| format!("{number} is out of range"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_without_the_numbers_of_coco_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = ImageEntry {
+            id: "a".to_owned(),
+            split: None,
+            class: None,
+            path: "/a".to_owned(),
+            coco_id: Some(9),
+        };
+        let link = CaptionLink { image: 0, text: 0, level: Some(2), id: Some(7) };
+        write(folder.path(), &[image], &[CaptionEntry { link, words: "a text".into() }]).unwrap();
+        let whole = (read_images(folder.path(), 1).unwrap(), read_captions(folder.path(), 1, 1));
+        assert_eq!((whole.0.facts[0].coco_id, whole.1.unwrap().links[0]), (Some(9), link));
+
+        // As caches were before they had these columns.
+        for (path, column) in
+            [(images_file(folder.path()), COCO_ID), (captions_file(folder.path()), CAPTION_ID)]
+        {
+            let file = File::open(&path).unwrap();
+            let mut reader =
+                ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+            let mut batch = reader.next().unwrap().unwrap();
+            batch.remove_column(batch.schema().index_of(column).unwrap());
+            let schema = batch.schema();
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            write_table(&path, names.zip(batch.columns().iter().cloned()).collect()).unwrap();
+        }
+        assert_eq!(read_images(folder.path(), 1).unwrap().facts[0].coco_id, None);
+        let links = read_captions(folder.path(), 1, 1).unwrap().links;
+        assert_eq!(links, [CaptionLink { id: None, ..link }]);
+    }
 }

@@ -253,12 +253,13 @@ mod tests {
             split: Some("train".to_owned()),
             class: Some(class.to_owned()),
             path: format!("/images/{id}"),
+            coco_id: (id == "b").then_some(391_895),
         }
     }
 
     fn caption(image: u32, text: u32, level: Option<u32>) -> CaptionEntry {
         CaptionEntry {
-            link: CaptionLink { image, text, level },
+            link: CaptionLink { image, text, level, id: level.map(|_| 770_337) },
             words: format!("text {text}").into(),
         }
     }
@@ -295,7 +296,9 @@ mod tests {
         assert_eq!(store.classes, ["crow", "wren"]);
         assert_eq!((store.facts[0].class, store.facts[1].class), (Some(1), Some(0)));
         assert_eq!(store.facts[1].split.as_deref(), Some("train"));
-        assert_eq!(store.captions[0], CaptionLink { image: 0, text: 2, level: Some(1) });
+        assert_eq!((store.facts[0].coco_id, store.facts[1].coco_id), (None, Some(391_895)));
+        let first = CaptionLink { image: 0, text: 2, level: Some(1), id: Some(770_337) };
+        assert_eq!((store.captions[0], store.captions[1].id), (first, None));
         assert_eq!(&*store.words.as_ref().unwrap()[2], "text 2");
         let augmented = store.augmented.as_ref().unwrap();
         assert_eq!((augmented.passes, &augmented.images[..]), (10, &[0.03125, 0.0625][..]));

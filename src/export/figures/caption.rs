@@ -1,7 +1,7 @@
 //! The caption block: what has to be known to read a figure and to repeat it.
 
 use crate::encoder::Modality;
-use crate::session::recipe::{Recipe, RecipeQuery};
+use crate::session::recipe::{Bridge, Recipe, RecipeQuery};
 
 /// Characters of a hash that are shown: enough to tell models apart.
 const HASH_SHOWN: usize = 10;
@@ -15,12 +15,15 @@ pub fn lines(recipe: &Recipe, intervals: &str) -> Vec<String> {
     } else {
         format!(", temperature {}", sampling.temperature)
     };
+    let source = match recipe.models.bridge {
+        Bridge::Prior => "all of the diffusion prior (statistics are empirical)".to_owned(),
+        _ => format!("{} dropout passes", sampling.dropout_passes),
+    };
     let mut lines = vec![format!(
-        "Query: {}. {} draws, seed {}{temperature}, {} dropout passes.",
+        "Query: {}. {} draws, seed {}{temperature}, {source}.",
         query(&recipe.query),
         sampling.draws.max(sampling.samples),
         sampling.seed,
-        sampling.dropout_passes,
     )];
     if !intervals.is_empty() {
         lines.push(intervals.to_owned());

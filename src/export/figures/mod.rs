@@ -4,6 +4,7 @@
 //! SVG; each carries a caption block with query, draws, levels of intervals, seed and model hashes.
 //! The data of a figure is a table of everything that is drawn. Knows nothing of the window.
 
+mod active;
 pub(crate) mod axis;
 mod caption;
 mod comparison;
@@ -20,6 +21,7 @@ mod page;
 mod render;
 mod report;
 mod retrieval;
+mod routes;
 mod samples;
 mod table;
 mod training;
@@ -34,6 +36,7 @@ pub use training::Training;
 
 use drawing::Drawing;
 
+use crate::experiment::active::{ActiveReport, Measure};
 use crate::experiment::overlap::LikelihoodOverlap;
 use crate::experiment::report::{Report, TestReport};
 use crate::files::{FileError, write_atomic};
@@ -44,6 +47,7 @@ use crate::session::result::{QueryResult, Retrieved};
 use crate::session::studies::degradation::DegradationLadder;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
+use crate::session::studies::routes::Routes;
 use crate::session::studies::traverse::Traverse;
 
 /// Picture formats of a figure.
@@ -93,6 +97,11 @@ pub enum Figure<'a> {
         evaluation: &'a Evaluation,
         recipe: Option<&'a Recipe>,
     },
+    /// Routes from text to image space.
+    Routes {
+        routes: &'a Routes,
+        recipe: Option<&'a Recipe>,
+    },
     /// Uncertainty over a whole data set as something is taken away.
     Degradation {
         ladder: &'a DegradationLadder,
@@ -107,6 +116,11 @@ pub enum Figure<'a> {
         part: ReportPart,
     },
     Training(Training<'a>),
+    /// Learning curves of every strategy of an active-learning experiment.
+    Active {
+        report: &'a ActiveReport,
+        measure: Measure,
+    },
 }
 
 impl<'a> Figure<'a> {
@@ -122,10 +136,12 @@ impl<'a> Figure<'a> {
             Figure::Traverse { traverse, recipe } => contact::draw_traverse(traverse, recipe),
             Figure::NoiseGrid { grid, recipe } => contact::draw_noise_grid(grid, recipe),
             Figure::Evaluation { evaluation, recipe } => evaluation::draw(evaluation, recipe),
+            Figure::Routes { routes, recipe } => routes::draw(routes, recipe),
             Figure::Degradation { ladder, recipe } => degradation::draw(ladder, recipe),
             Figure::Overlap(found) => overlap::draw(found),
             Figure::Report { report, test, part } => report::draw(report, test, part),
             Figure::Training(training) => training::draw(training),
+            Figure::Active { report, measure } => active::draw(report, measure),
         }
     }
 
@@ -142,10 +158,12 @@ impl<'a> Figure<'a> {
             Figure::Traverse { traverse, .. } => contact::traverse_table(traverse),
             Figure::NoiseGrid { grid, .. } => contact::noise_grid_table(grid),
             Figure::Evaluation { evaluation, .. } => evaluation::table(evaluation),
+            Figure::Routes { routes, .. } => routes::table(routes),
             Figure::Degradation { ladder, .. } => degradation::table(ladder),
             Figure::Overlap(found) => overlap::table(found),
             Figure::Report { test, .. } => report::table(test),
             Figure::Training(training) => training::table(training),
+            Figure::Active { report, measure } => active::table(report, measure),
         }
     }
 
@@ -162,8 +180,12 @@ impl<'a> Figure<'a> {
             | Figure::Traverse { recipe, .. }
             | Figure::NoiseGrid { recipe, .. }
             | Figure::Evaluation { recipe, .. }
+            | Figure::Routes { recipe, .. }
             | Figure::Degradation { recipe, .. } => recipe,
-            Figure::Overlap(_) | Figure::Report { .. } | Figure::Training(_) => None,
+            Figure::Overlap(_)
+            | Figure::Report { .. }
+            | Figure::Training(_)
+            | Figure::Active { .. } => None,
         }
     }
 

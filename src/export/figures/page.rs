@@ -113,12 +113,25 @@ impl Page {
     pub fn chart_in(&mut self, height: f64, x: &AxisSpec, y: &AxisSpec, right: f64) -> Chart {
         self.paragraph(&y.label, LABEL);
         self.y += 6.0;
+        self.chart_between(height, x, y, MARGIN, right)
+    }
+
+    /// The same between `left`, where the ticks begin, and `right`, without the label of the
+    /// vertical axis.
+    pub fn chart_between(
+        &mut self,
+        height: f64,
+        x: &AxisSpec,
+        y: &AxisSpec,
+        left: f64,
+        right: f64,
+    ) -> Chart {
         let top = self.y;
         let bottom = top + height;
         let vertical = Axis::new(y, bottom, top);
         let ticks = vertical.ticks();
         let widest = ticks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max);
-        let left = MARGIN + widest + 8.0;
+        let left = left + widest + 8.0;
         for (value, label) in &ticks {
             let at = vertical.position(*value);
             self.drawing.line([left, at], [right, at], 0.75, colour::LINE);

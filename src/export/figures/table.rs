@@ -24,6 +24,10 @@ pub enum TableFormat {
     Csv,
     Parquet,
     Npz,
+    /// For papers and notes: numbers to four significant digits, the recipe in a comment.
+    Markdown,
+    /// An object with `columns`, `rows` (objects) and `recipe`.
+    Json,
 }
 
 /// Named columns of equal length.
@@ -105,6 +109,8 @@ impl Table {
                 // Parquet wants to own a writer that can be sent; the table is in memory anyway.
                 file.write_all(&self.parquet(recipe).map_err(io::Error::other)?)
             }
+            TableFormat::Markdown => self.write_markdown(recipe, file),
+            TableFormat::Json => Ok(serde_json::to_writer_pretty(file, &self.json(recipe)?)?),
             TableFormat::Npz => {
                 let mut npz = NpzWriter::new(file);
                 for (name, values) in &self.columns {
@@ -131,6 +137,46 @@ impl Table {
         csv.flush()
     }
 
+    fn write_markdown(&self, recipe: Option<&str>, file: &mut impl Write) -> io::Result<()> {
+        // Two hyphens would end the comment.
+        if let Some(recipe) = recipe {
+            writeln!(file, "<!-- {RECIPE_KEY}: {} -->\n", recipe.replace("--", "-\\u002d"))?;
+        }
+        let escaped = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+        let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+        let names = self.columns.iter().map(|(name, _)| escaped(name)).collect();
+        let rules = self.columns.iter().map(|(_, values)| match values {
+            Values::Text(_) => ":--".to_owned(),
+            Values::Numbers(_) | Values::Whole(_) => "--:".to_owned(),
+        });
+        writeln!(file, "{}\n{}", row(names), row(rules.collect()))?;
+        for at in 0..self.rows() {
+            let cells = self.columns.iter().map(|(_, values)| match values {
+                Values::Numbers(values) if !values[at].is_nan() => significant(values[at]),
+                values => escaped(&values.cell(at)),
+            });
+            writeln!(file, "{}", row(cells.collect()))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, recipe: Option<&str>) -> io::Result<serde_json::Value> {
+        use serde_json::{Map, Value, json};
+        let value = |values: &Values, row: usize| match values {
+            // JSON has no word for "not a number": null is unknown.
+            Values::Numbers(values) => json!(values[row]),
+            Values::Whole(values) => json!(values[row]),
+            Values::Text(values) => json!(values[row]),
+        };
+        let row = |row: usize| -> Map<String, Value> {
+            self.columns.iter().map(|(name, values)| (name.clone(), value(values, row))).collect()
+        };
+        let names: Vec<&str> = self.columns.iter().map(|(name, _)| name.as_str()).collect();
+        let recipe: Value = recipe.map(serde_json::from_str).transpose()?.unwrap_or_default();
+        let rows: Vec<_> = (0..self.rows()).map(row).collect();
+        Ok(json!({ "columns": names, "rows": rows, RECIPE_KEY: recipe }))
+    }
+
     fn parquet(&self, recipe: Option<&str>) -> Result<Vec<u8>, String> {
         let columns = self.columns.iter().map(|(name, values)| (name, values.arrow()));
         let batch = RecordBatch::try_from_iter(columns).map_err(|error| error.to_string())?;
@@ -144,6 +190,19 @@ impl Table {
         writer.write(&batch).map_err(|error| error.to_string())?;
         writer.into_inner().map_err(|error| error.to_string())
     }
+}
+
+/// Four significant digits, whole numbers in full.
+fn significant(value: f64) -> String {
+    let magnitude = value.abs();
+    if value.fract() == 0.0 || !value.is_finite() || magnitude >= 1000.0 {
+        return format!("{value:.0}");
+    }
+    if magnitude < 1e-4 {
+        return format!("{value:.3e}");
+    }
+    let decimals = (3 - magnitude.log10().floor() as i32).max(0) as usize;
+    format!("{value:.decimals$}")
 }
 
 impl Values {
@@ -239,6 +298,33 @@ mod tests {
         let expected = "# haze_recipe: {\"seed\":1}\nrank,image,cosine,row\n\
                         1,\"a, \"\"b\"\".png\",0.30000000000000004,\n2,\u{e9}.png,,7\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn markdown_rounds_for_readers_and_keeps_its_shape() {
+        let text = String::from_utf8(written(TableFormat::Markdown)).unwrap();
+        let expected = "<!-- haze_recipe: {\"seed\":1} -->\n\n\
+                        | rank | image | cosine | row |\n| --: | :-- | --: | --: |\n\
+                        | 1 | a, \"b\".png | 0.3000 |  |\n| 2 | \u{e9}.png |  | 7 |\n";
+        assert_eq!(text, expected);
+        let odd = Table::default().text("a", ["x | y\nz"]).numbers("b", [1234.5]);
+        let mut out = Vec::new();
+        odd.write_markdown(Some("{\"q\":\"a-->b\"}"), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("| x \\| y z | 1234 |"), "{text}");
+        assert_eq!(text.matches("-->").count(), 1, "{text}");
+        for (value, expected) in [(0.12345, "0.1235"), (12.345, "12.35"), (2e-6, "2.000e-6")] {
+            assert_eq!(significant(value), expected);
+        }
+    }
+
+    #[test]
+    fn json_has_named_rows_full_numbers_and_the_recipe() {
+        let json: serde_json::Value = serde_json::from_slice(&written(TableFormat::Json)).unwrap();
+        assert_eq!(json["columns"][2], "cosine");
+        assert_eq!(json["rows"][0]["cosine"], 0.1 + 0.2);
+        assert!(json["rows"][1]["cosine"].is_null() && json["rows"][0]["row"].is_null());
+        assert_eq!(json["haze_recipe"]["seed"], 1);
     }
 
     #[test]

@@ -8,6 +8,12 @@ use super::*;
 use crate::adapter::training::{Baselines, EpochRecord};
 use crate::distribution::{EmbeddingDistribution, GeneralizedGaussian};
 use crate::encoder::{Embedding, Modality};
+use crate::evaluation::Estimate;
+use crate::experiment::active::report::{
+    ActiveCurve, ActiveRound, CurveArea, FrozenRecall, QueryRisk,
+};
+use crate::experiment::active::{ActiveReport, ActiveSettings, Measure, Strategy};
+use crate::experiment::report::SplitFacts;
 use crate::gallery::Interval;
 use crate::session::draws::Draws;
 use crate::session::engine::EvaluationBin;
@@ -15,6 +21,7 @@ use crate::session::recipe::{Bridge, ModelRef, Models, RecipeQuery};
 use crate::session::result::{RankedItem, Tile};
 use crate::session::studies::ladder::LadderStep;
 use crate::session::studies::noise_grid::Share;
+use crate::session::studies::routes::{ItemScores, LeftOut, RouteScores, Scores};
 
 const DIM: usize = 300;
 
@@ -22,7 +29,7 @@ fn recipe() -> Recipe {
     let model = |path: &str| ModelRef { path: path.into(), hash: "0123456789abcdef".repeat(4) };
     let models = Models {
         encoder: model("a/rather/long/path/of/a/bundle/on/some/disk/demo/clip"),
-        adapter: model("demo/adapters/cross-modal"),
+        adapter: Some(model("demo/adapters/cross-modal")),
         bridge: Bridge::CrossModal,
         bridge_model: None,
         decoder: Some(model("demo/unclip")),
@@ -165,6 +172,44 @@ fn for_every_figure(mut check: impl FnMut(&'static str, Figure<'_>)) {
         spearman: 0.2,
     };
     check("evaluation", Figure::Evaluation { evaluation: &evaluation, recipe });
+    let estimate = |value: f64| Estimate { value, low: 0.9 * value, high: 1.1 * value };
+    let scores = |diverse: bool| {
+        let item = |i: usize| ItemScores {
+            row: 3 * i,
+            similarity: 0.5 + 0.01 * i as f64,
+            given_similarity: 0.6,
+            mean_similarity: 0.7,
+            rank: 1.0 + 30.0 * i as f64,
+            top_k: 0.5,
+            diversity: diverse.then_some(0.1),
+        };
+        Scores {
+            similarity: estimate(0.5),
+            given_similarity: estimate(0.6),
+            mean_similarity: estimate(0.7),
+            rank: estimate(300.0),
+            top_k: estimate(0.5),
+            diversity: diverse.then(|| estimate(0.1)),
+            each: (0..20).map(item).collect(),
+        }
+    };
+    let route = |route: Bridge| RouteScores {
+        route,
+        adapter: Some("demo/adapters/text".into()),
+        model: None,
+        scores: scores(true),
+    };
+    let routes = Routes {
+        gallery: "demo/gallery".to_owned(),
+        gallery_size: 741,
+        items: 20,
+        samples: 4,
+        routes: Bridge::ALL.map(route).to_vec(),
+        ceiling: Some(scores(false)),
+        left_out: vec![LeftOut { route: Bridge::Prior, reason: "none is named".to_owned() }],
+    };
+    check("routes", Figure::Routes { routes: &routes, recipe });
+    assert_eq!(Figure::Routes { routes: &routes, recipe }.table().rows(), 5 + 1);
     let epoch = |epoch: usize| EpochRecord {
         epoch,
         training_loss: 1.0 / epoch as f64,
@@ -180,6 +225,86 @@ fn for_every_figure(mut check: impl FnMut(&'static str, Figure<'_>)) {
     check("training", Figure::Training(Training { epochs: &epochs, losses: &losses, baselines }));
     let untrained = Training { epochs: &[], losses: &[], baselines: None };
     check("training that has not begun", Figure::Training(untrained));
+    for seeds in [1, 4] {
+        let report = active(seeds);
+        for measure in Measure::ALL {
+            check("active learning", Figure::Active { report: &report, measure });
+        }
+    }
+}
+
+/// All strategies over four budgets. With more than one seed the values of a round are spread
+/// around 0.3, 0.35, 0.4 and 0.45.
+fn active(seeds: u64) -> ActiveReport {
+    let settings = ActiveSettings {
+        seeds: (0..seeds).collect(),
+        ..ActiveSettings::new(vec![100, 200, 400, 1000])
+    };
+    let round = |labelled: usize, round: usize, seed: u64| {
+        let value = 0.3 + 0.05 * round as f64 + 0.01 * (seed as f64 - (seeds - 1) as f64 / 2.0);
+        let risk = QueryRisk { aurc: 1.0 - value, excess_aurc: 0.1 };
+        ActiveRound {
+            labelled,
+            captions: 5 * labelled,
+            image_to_text: [value; 3],
+            text_to_image: [value; 3],
+            image_risk: risk,
+            text_risk: risk,
+            head_epoch: 1,
+            image_nll: 0.0,
+            text_nll: 0.0,
+        }
+    };
+    let curve = |strategy: Strategy, seed: u64| ActiveCurve {
+        strategy,
+        seed,
+        rounds: (settings.budgets.iter().enumerate()).map(|(i, &n)| round(n, i, seed)).collect(),
+    };
+    let estimate = Estimate { value: -0.0123, low: -0.0345, high: 0.0012 };
+    let area = |strategy: Strategy, measure: Measure| CurveArea {
+        strategy,
+        measure,
+        per_seed: vec![0.4; seeds as usize],
+        mean: 0.4,
+        over_seeds: Some(estimate),
+        against_random: (strategy != Strategy::Random && seeds > 1).then_some(estimate),
+    };
+    let facts = |name: &str| SplitFacts { name: name.to_owned(), images: 2000, captions: 10_000 };
+    let areas = |&strategy: &Strategy| Measure::ALL.map(|measure| area(strategy, measure));
+    ActiveReport {
+        schema: 1,
+        haze: env!("CARGO_PKG_VERSION").to_owned(),
+        pool: facts("a pool with a name of some length"),
+        validation: facts("val"),
+        test: facts("the test split of that data set"),
+        frozen: FrozenRecall { image_to_text: [0.25; 3], text_to_image: [0.25; 3] },
+        curves: (Strategy::ALL.into_iter())
+            .flat_map(|strategy| (0..seeds).map(move |seed| (strategy, seed)))
+            .map(|(strategy, seed)| curve(strategy, seed))
+            .collect(),
+        areas: Strategy::ALL.iter().flat_map(areas).collect(),
+        settings,
+        seconds: 1.0,
+    }
+}
+
+#[test]
+fn learning_curves_have_a_band_where_there_are_seeds_and_the_numbers_of_both() {
+    for (seeds, bands) in [(1, 0), (4, 8 + 7)] {
+        let report = active(seeds);
+        let measure = Measure::TextToImageRecallAt1;
+        let figure = Figure::Active { report: &report, measure };
+        let is_band = |shape: &&Shape| matches!(shape, Shape::Polygon { .. });
+        assert_eq!(figure.draw().shapes.iter().filter(is_band).count(), bands);
+        assert_eq!(figure.table().rows(), 8 * 4);
+        let curve = report.mean_curve(Strategy::Bald, measure);
+        assert_eq!(curve.iter().map(|p| p.labelled).collect::<Vec<_>>(), [100, 200, 400, 1000]);
+        assert!((curve[3].mean - 0.45).abs() < 1e-12 && curve[3].seeds == seeds as usize);
+        // Four values 0.01 apart: standard error 0.006455, Student's t of 3 degrees 3.182.
+        let half = curve[3].over_seeds.map(|e| e.high - e.value);
+        assert_eq!(half.is_some(), seeds > 1);
+        assert!(half.is_none_or(|half| (half - 3.182 * 0.006_455).abs() < 1e-4), "{half:?}");
+    }
 }
 
 /// Left, top, right and bottom of every text.
@@ -254,8 +379,13 @@ fn every_figure_is_written_in_every_format_and_carries_its_recipe() {
         assert!(text.len() < 8 << 20, "{name}: {} bytes", text.len());
         assert_eq!(text.contains("haze_recipe"), figure.recipe().is_some(), "{name}");
 
-        let formats = [TableFormat::Csv, TableFormat::Parquet, TableFormat::Npz];
-        for format in formats {
+        for format in [
+            TableFormat::Csv,
+            TableFormat::Parquet,
+            TableFormat::Npz,
+            TableFormat::Markdown,
+            TableFormat::Json,
+        ] {
             write_pane_data(figure, format, &folder.path().join("data")).unwrap();
         }
     });

@@ -2,7 +2,9 @@
 
 use super::summary::binning;
 use crate::evaluation::Estimate;
-use crate::experiment::report::{DirectionReport, MethodReport, Report, SeedReport, TestReport};
+use crate::experiment::report::{
+    DirectionReport, MethodReport, PlausibleMatches, Report, SeedReport, TestReport,
+};
 use crate::export::figures::Table;
 
 /// One row of something, with what it belongs to.
@@ -16,6 +18,7 @@ struct In<'a, T> {
 pub fn tables(report: &Report) -> Vec<(&'static str, Table)> {
     vec![
         ("recall", recall(report)),
+        ("plausible", plausible(report)),
         ("methods", methods(report)),
         ("levels", levels(report)),
         ("risk_coverage", risk_coverage(report)),
@@ -86,6 +89,28 @@ fn recall(report: &Report) -> Table {
         .whole("k", rows.iter().map(|row| row.item[0].0));
     estimates(table, "recall", &rows, |item| Some(item[0].1))
         .numbers("chance", rows.iter().map(|row| row.item[0].2))
+}
+
+fn plausible(report: &Report) -> Table {
+    let rows: Vec<In<'_, &PlausibleMatches>> = directions(report)
+        .into_iter()
+        .flat_map(|In { test, direction, .. }| {
+            direction.plausible.iter().map(move |item| In { test, direction, item })
+        })
+        .collect();
+    let whole =
+        |f: &dyn Fn(&PlausibleMatches) -> usize| rows.iter().map(|r| f(r.item)).collect::<Vec<_>>();
+    let mut table = keyed(&rows)
+        .text("truth", rows.iter().map(|row| row.item.truth.clone()))
+        .whole("queries", whole(&|found| found.queries))
+        .whole("judged", whole(&|found| found.judged))
+        .whole("matches", whole(&|found| found.matches))
+        .whole("listed", whole(&|found| found.listed));
+    for (i, k) in [1, 5, 10].into_iter().enumerate() {
+        table = estimates(table, &format!("recall_{k}"), &rows, |item| Some(item.recall[i]));
+    }
+    table = estimates(table, "r_precision", &rows, |item| Some(item.r_precision));
+    estimates(table, "map_at_r", &rows, |item| Some(item.map_at_r))
 }
 
 fn methods(report: &Report) -> Table {

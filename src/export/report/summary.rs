@@ -36,6 +36,7 @@ pub fn short(report: &Report) -> Vec<SummaryTable> {
     let mut tables = Vec::new();
     for test in &report.tests {
         tables.push(recall(test));
+        tables.extend(plausible(test));
         for direction in &test.directions {
             tables.push(methods(test, direction, &report.settings.levels));
         }
@@ -48,13 +49,13 @@ pub fn long(report: &Report) -> Vec<SummaryTable> {
     let mut tables = Vec::new();
     for test in &report.tests {
         tables.push(recall(test));
+        tables.extend(plausible(test));
         for direction in &test.directions {
             tables.push(methods(test, direction, &report.settings.levels));
             tables.push(failure(test, direction));
             tables.push(levels(test, direction));
         }
         tables.push(confidence(test));
-        tables.extend(plausible(test));
         tables.extend(likelihood(test));
     }
     tables
@@ -242,21 +243,34 @@ fn plausible(test: &TestReport) -> Option<SummaryTable> {
         .iter()
         .flat_map(|direction| {
             direction.plausible.iter().map(|found| {
-                vec![
+                let mut row = vec![
                     format!("{}, {}", direction.direction, found.truth),
-                    found.queries.to_string(),
-                    format!("{:.4}", found.recall_at_1),
-                    format!("{:.4}", found.r_precision),
-                    format!("{:.4}", found.map_at_r),
-                ]
+                    format!("{} of {}", found.queries, found.judged),
+                    format!("{} of {}", found.matches, found.listed),
+                ];
+                row.extend(found.recall.iter().map(interval));
+                row.extend([&found.r_precision, &found.map_at_r].map(interval));
+                row
             })
         })
         .collect();
     (!rows.is_empty()).then(|| SummaryTable {
         title: format!("{}: plausible matches", test.split.name),
-        columns: titles(&["direction, truth", "queries", "R@1", "R-Precision", "mAP@R"]),
+        columns: titles(&[
+            "direction, truth",
+            "queries",
+            "matches",
+            "R@1",
+            "R@5",
+            "R@10",
+            "R-Precision",
+            "mAP@R",
+        ]),
         rows,
-        note: "Relevance as people judged it, beyond the own pair.".to_owned(),
+        note:
+            "Relevance as people judged it, beyond the own pair: ECCV Caption goes by mAP@R, CxC \
+               by recall. In brackets 95 % bootstrap intervals."
+                .to_owned(),
     })
 }
 

@@ -18,13 +18,17 @@ pub fn height(_result: &QueryResult) -> u32 {
 /// How the query became images, in one line.
 pub fn route(result: &QueryResult) -> String {
     let sampling = &result.recipe.sampling;
+    let note = result.recipe.models.bridge.note();
     let density = match (result.recipe.query.modality(), result.space) {
+        _ if note.is_some() => "p(prompt embedding | text)",
         (Modality::Text, Modality::Image) => "p(image embedding | text)",
         (_, Modality::Text) => "p(text embedding)",
         (Modality::Image, Modality::Image) => "p(image embedding)",
     };
     let bridge = match result.recipe.models.bridge {
         Bridge::CrossModal | Bridge::None => String::new(),
+        Bridge::PromptEmbeddings => note.map_or_else(String::new, |note| format!(": {note}")),
+        Bridge::Prior => " by the diffusion prior".to_owned(),
         bridge => format!(", carried to image space by {bridge}"),
     };
     let temperature = if sampling.temperature == 1.0 {
@@ -36,9 +40,13 @@ pub fn route(result: &QueryResult) -> String {
     let decoder = if result.tiles.is_empty() {
         String::new()
     } else {
+        let noised = match note {
+            Some(_) => String::new(),
+            None => format!(", noise level {}", decoding.noise_level),
+        };
         format!(
-            "  \u{00b7}  {} steps, guidance {}, noise level {}",
-            decoding.steps, decoding.guidance_scale, decoding.noise_level
+            "  \u{00b7}  {} steps, guidance {}{noised}",
+            decoding.steps, decoding.guidance_scale
         )
     };
     format!("draws from {density}{bridge}  \u{00b7}  seed {}{temperature}{decoder}", sampling.seed)
@@ -83,20 +91,25 @@ pub fn items(count: usize) -> String {
 
 /// Label and value of every line beside the pinned tiles.
 fn lines(result: &QueryResult) -> Vec<(String, String)> {
-    let mut lines = vec![
-        (
-            "aleatoric".to_owned(),
-            format!("{:.4}  mean variance per dimension", result.distribution.mean_aleatoric()),
+    let aleatoric = result.distribution.mean_aleatoric();
+    let (aleatoric, epistemic) = match result.recipe.models.bridge {
+        Bridge::Prior => (
+            format!(
+                "{aleatoric:.4}  empirical, {} samples of the prior",
+                result.draws.values.len()
+            ),
+            "not estimated for a prior".to_owned(),
         ),
-        (
-            "epistemic".to_owned(),
+        _ => (
+            format!("{aleatoric:.4}  mean variance per dimension"),
             format!(
                 "{:.4}  by {} dropout passes",
                 result.distribution.mean_epistemic(),
                 result.recipe.sampling.dropout_passes
             ),
         ),
-    ];
+    };
+    let mut lines = vec![("aleatoric".to_owned(), aleatoric), ("epistemic".to_owned(), epistemic)];
     if let Some(reference) = &result.reference {
         let kind = match result.recipe.query.modality() {
             Modality::Text => "captions",
@@ -128,4 +141,21 @@ fn lines(result: &QueryResult) -> Vec<(String, String)> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::figures::tests::result;
+
+    #[test]
+    fn samples_of_prompt_embeddings_are_called_so() {
+        let mut result = result();
+        let shared = route(&result);
+        assert!(!shared.contains("prompt"), "{shared}");
+        result.recipe.models.bridge = Bridge::PromptEmbeddings;
+        let prompt = route(&result);
+        assert!(prompt.contains("samples of prompt embeddings, not of the shared space"));
+        assert!(!prompt.contains("noise level"), "{prompt}");
+    }
 }

@@ -134,7 +134,8 @@ fn read_file(
             return Err(unusable(path, format!("the caption id {} is used twice", annotation.id)));
         }
         let place = || format!("{name}, caption id {}", annotation.id);
-        if let Some(caption) = text::caption_of(&annotation.caption, notes, place) {
+        if let Some(mut caption) = text::caption_of(&annotation.caption, notes, place) {
+            caption.id = annotation.id.try_into().ok();
             drafts[position].item.captions.push(caption);
             drafts[position].caption_ids.push(annotation.id);
         }

@@ -2,7 +2,8 @@
 //!
 //! `{"dataset": .., "images": [{"filename", "filepath"?, "split", "sentences": [{"raw"}], ..}]}`.
 //! COCO's `filepath` is a folder above `filename`. A `level` beside `raw` says how unspecific the
-//! caption is. All further texts and numbers of an image are kept as labels.
+//! caption is, a `sentid` is its number. All further texts and numbers of an image are kept as
+//! labels.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ struct Image {
 struct Sentence {
     raw: String,
     level: Option<u32>,
+    /// A whole number, where it is from Karpathy.
+    sentid: Option<Value>,
 }
 
 /// `dataset.json`, else the only `dataset_*.json` (Karpathy's own names: `dataset_coco.json`).
@@ -79,11 +82,12 @@ fn read_item(path: &Path, image: Image, notes: &mut Notes) -> Result<DatasetItem
     };
     places::check_inside(path, &id)?;
     let mut captions = Vec::with_capacity(image.sentences.len());
-    for Sentence { raw, level } in image.sentences {
+    for Sentence { raw, level, sentid } in image.sentences {
         if raw.trim().is_empty() {
             notes.count(text::BLANK, &id);
         } else {
-            captions.push(Caption { text: raw, level });
+            let id = sentid.and_then(|id| id.as_i64()?.try_into().ok());
+            captions.push(Caption { text: raw, level, id });
         }
     }
     let mut item = item(id, PathBuf::new().into(), captions);
@@ -125,7 +129,7 @@ mod tests {
             {"filename": "b.jpg", "filepath": "val2014", "split": "restval", "cocoid": 9,
              "sentids": [1, 2], "sentences": [
                 {"raw": "A dog.", "tokens": ["a", "dog"], "level": 0, "sentid": 1},
-                {"raw": "An animal.", "level": 2}, {"raw": "A café"}]},
+                {"raw": "An animal.", "level": 2, "sentid": "b"}, {"raw": "A café", "sentid": -3}]},
             {"filename": "a.jpg", "split": "test", "concept": "cat", "sentences": []}]}"#;
         let folder = write(json, &["val2014/b.jpg", "a.jpg"]);
         let dataset = Dataset::open(folder.path()).unwrap();
@@ -135,6 +139,9 @@ mod tests {
         assert_eq!(first.split.as_deref(), Some("restval"));
         let levels: Vec<_> = first.captions.iter().map(|c| c.level).collect();
         assert_eq!(levels, [Some(0), Some(2), None]);
+        let ids: Vec<_> = first.captions.iter().map(|c| c.id).collect();
+        assert_eq!(ids, [Some(1), None, None]);
+        assert_eq!((first.coco_id(), second.coco_id()), (Some(9), None));
         assert_eq!(first.captions[2].text, "A café");
         assert_eq!(first.labels, BTreeMap::from([("cocoid".to_owned(), "9".to_owned())]));
         assert_eq!(second.labels["concept"], "cat");

@@ -187,7 +187,7 @@ fn item(id: String, image: ImageLocation, captions: Vec<Caption>) -> DatasetItem
 }
 
 fn caption(text: impl Into<String>) -> Caption {
-    Caption { text: text.into(), level: None }
+    Caption { text: text.into(), level: None, id: None }
 }
 
 fn unusable(path: &Path, reason: impl Into<String>) -> GalleryError {

@@ -8,7 +8,7 @@ use super::handle::{EngineEnd, MessageSender};
 use super::protocol::{JobEvent, JobFailure, JobId, Message, Order, Outcome, Work};
 use super::work::Worker;
 use crate::model::device::DeviceChoice;
-use crate::session::Assets;
+use crate::session::{Assets, SessionError};
 
 /// Runs one job to its end. The lanes know nothing else of what jobs do.
 pub(super) trait Runner: Send {
@@ -210,15 +210,16 @@ fn run_lane(lanes: &Lanes, lane: Lane, mut runner: impl Runner) {
         let running = Running { job, lanes };
         let run = std::panic::AssertUnwindSafe(|| runner.run(work, &running));
         let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-            let text = crate::panics::message(panic.as_ref());
+            let error = SessionError::of_panic(crate::panics::message(panic.as_ref()));
+            let failure = error.device_failure();
             Outcome::Failed(JobFailure {
-                what: format!(
-                    "An internal error ended the job: {}.",
-                    text.as_deref().unwrap_or("unknown cause")
-                ),
-                hint: "Try again; if it comes back, please report it.".to_owned(),
+                what: error.to_string(),
+                hint: match failure {
+                    Some(_) => "Restart the engine. Everything on screen stays.".to_owned(),
+                    None => "Try again; if it comes back, please report it.".to_owned(),
+                },
                 smaller_batch: None,
-                device_lost: false,
+                device_lost: failure.is_some(),
             })
         });
         let mut board = lanes.lock();
@@ -277,7 +278,7 @@ mod tests {
         let model = ModelRef::new("none");
         let models = Models {
             encoder: model.clone(),
-            adapter: model,
+            adapter: Some(model),
             bridge: Bridge::None,
             bridge_model: None,
             decoder: None,

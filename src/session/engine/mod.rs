@@ -14,7 +14,7 @@ pub use handle::{EngineDied, EngineEnd, EngineHandle, MessageSender, channel};
 pub use lanes::start;
 pub use protocol::{
     DecodeRequest, JobEvent, JobFailure, JobId, LadderRequest, LadderSteps, Message,
-    NoiseGridRequest, Order, Outcome, TraverseRequest, Work,
+    NoiseGridRequest, Order, Outcome, RoutesRequest, TraverseRequest, Work,
 };
 
 pub use crate::session::studies::evaluation::{Evaluation, EvaluationBin};

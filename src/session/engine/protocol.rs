@@ -7,14 +7,17 @@ use image::RgbImage;
 
 use crate::adapter::training::TrainingEvent;
 use crate::experiment::Report;
+use crate::model::hub::HubName;
 use crate::session::event::Stage;
 use crate::session::experiments::ExperimentRequest;
 use crate::session::projection::GalleryMap;
 use crate::session::recipe::{Recipe, RecipeQuery};
+use crate::session::request::RouteModels;
 use crate::session::result::{QueryResult, Tile};
 use crate::session::studies::evaluation::Evaluation;
 use crate::session::studies::ladder::Ladder;
 use crate::session::studies::noise_grid::NoiseGrid;
+use crate::session::studies::routes::{LeftOut, Routes};
 use crate::session::studies::traverse::Traverse;
 use crate::session::training::TrainingJob;
 
@@ -60,8 +63,12 @@ pub enum Work {
     Train(Box<TrainingJob>),
     /// Recall and uncertainty over a gallery's own captions, with the models of a recipe. Long.
     Evaluate(Box<Recipe>),
+    /// Compares the routes from texts to image space over a gallery's captions. Long.
+    Routes(RoutesRequest),
     /// Trains and scores methods on embedded pairs. Long.
     Experiment(Box<ExperimentRequest>),
+    /// Downloads a model of the hub into its cache. Long.
+    Pull(HubName),
     /// Writes an experiment's report into a folder. Long.
     WriteReport { report: Arc<Report>, folder: PathBuf },
 }
@@ -109,6 +116,21 @@ pub struct LadderRequest {
     /// Models and numbers; its query is replaced by each step's.
     pub recipe: Box<Recipe>,
     pub steps: LadderSteps,
+}
+
+/// A comparison of the routes from texts to image space.
+#[derive(Debug, Clone)]
+pub struct RoutesRequest {
+    /// Encoder, decoder, gallery and numbers; its query, adapter and bridge are replaced.
+    pub recipe: Box<Recipe>,
+    /// The models of each route.
+    pub routes: Vec<RouteModels>,
+    /// Routes that there are no models for.
+    pub left_out: Vec<LeftOut>,
+    /// Captions at most, one per image of the gallery; at least 2.
+    pub items: usize,
+    /// Samples per caption, at least 2.
+    pub samples: usize,
 }
 
 /// Where the steps of a ladder come from.
@@ -163,10 +185,13 @@ pub enum JobEvent {
     /// An adapter was written to that folder.
     Trained(PathBuf),
     Evaluated(Arc<Evaluation>),
+    Routed(Arc<Routes>),
     /// What an experiment does now, in words.
     ExperimentStep(String),
     /// The report so far, or at the end.
     Experimented(Arc<Report>),
+    /// A model of the hub is in its cache.
+    Pulled(HubName),
     /// A report was written to that folder.
     Reported(PathBuf),
     Ended(Outcome),

@@ -10,11 +10,13 @@ use super::protocol::{DecodeRequest, JobEvent, JobFailure, Outcome, Work};
 use crate::adapter::training::TrainingEvent;
 use crate::decoder::{DecodeError, DecodeProgress};
 use crate::export::report::write_report;
-use crate::model::device::{ComputeDevice, DeviceChoice};
+use crate::model::device::{ComputeDevice, DeviceChoice, DeviceError};
+use crate::model::device_failure::DeviceFailure;
+use crate::model::hub::HubName;
 use crate::session::event::Event;
 use crate::session::experiments::{self, ExperimentEvent, ExperimentRequest};
 use crate::session::training::{self, TrainingJob, TrainingProgress};
-use crate::session::{Assets, Session, SessionError, studies};
+use crate::session::{self, Assets, Session, SessionError, studies};
 
 /// Unfinished pictures are made every so many steps,
 const PREVIEW_STEPS: usize = 5;
@@ -44,7 +46,7 @@ impl Shared {
         if let Some(session) = &*slot {
             return Ok(session.clone());
         }
-        let device = ComputeDevice::open(self.device)?;
+        let device = ComputeDevice::open(&self.device)?;
         job.say(JobEvent::Device(device.label.clone()));
         let session = Session::new(self.assets.clone(), device);
         *slot = Some(session.clone());
@@ -79,8 +81,13 @@ impl Runner for Worker {
             Ok(()) => Outcome::Finished,
             Err(error) if error.is_cancelled() => Outcome::Cancelled,
             Err(error) => {
-                if on_gpu && matches!(error, SessionError::Panic(_)) {
-                    // The device may be gone: whoever comes next opens it anew.
+                let gone = match error.device_failure() {
+                    Some(DeviceFailure::LinkDropped | DeviceFailure::Lost) => true,
+                    _ => on_gpu && matches!(error, SessionError::Panic(_)),
+                };
+                if gone {
+                    // The device may be gone: whoever comes next opens it anew, and a remote one
+                    // by a new session.
                     *self.shared.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 }
                 Outcome::Failed(failure(&error, batch_size, on_gpu))
@@ -122,6 +129,12 @@ impl Worker {
                 job.say(JobEvent::Evaluated(Arc::new(evaluation)));
                 Ok(())
             }
+            Work::Routes(request) => {
+                let routes = studies::routes::compare(session, &request, &mut forward)?;
+                job.say(JobEvent::Routed(Arc::new(routes)));
+                Ok(())
+            }
+            Work::Pull(name) => pull(&self.shared.assets, name, job),
             Work::Experiment(request) => experiment(session, &request, job),
             Work::WriteReport { report, folder } => {
                 write_report(&report, &folder)?;
@@ -253,6 +266,17 @@ fn train(
     Ok(())
 }
 
+fn pull(assets: &Assets, name: HubName, job: &Running<'_>) -> Result<(), SessionError> {
+    session::pull::pull(assets, &name, &mut |progress| {
+        if let Some((done, total)) = progress {
+            job.say(JobEvent::Progress { done, total });
+        }
+        job.step()
+    })?;
+    job.say(JobEvent::Pulled(name));
+    Ok(())
+}
+
 fn experiment(
     session: &Session,
     request: &ExperimentRequest,
@@ -287,12 +311,23 @@ fn experiment(
 /// An error in words for people.
 fn failure(error: &SessionError, batch_size: Option<usize>, on_gpu: bool) -> JobFailure {
     let panicked = matches!(error, SessionError::Panic(_));
-    let of_device = matches!(error, SessionError::Decode(DecodeError::Device { .. })) || panicked;
-    let smaller = batch_size.filter(|&size| of_device && size > 1).map(|size| size / 2);
-    let device_lost = matches!(error, SessionError::Device(_)) || (panicked && on_gpu);
-    let hint = if matches!(error, SessionError::Device(_)) {
+    let failure = error.device_failure();
+    let may_be_memory = match failure {
+        Some(failure) => failure == DeviceFailure::OutOfMemory,
+        None => matches!(error, SessionError::Decode(DecodeError::Device { .. })) || panicked,
+    };
+    let smaller = batch_size.filter(|&size| may_be_memory && size > 1).map(|size| size / 2);
+    let device_lost = matches!(error, SessionError::Device(_))
+        || failure == Some(DeviceFailure::Lost)
+        || (panicked && on_gpu);
+    let hint = if matches!(error, SessionError::Device(DeviceError::Remote(_))) {
+        "Restart the engine once the server can be reached, or choose another device in the \
+         settings (cpu always works)."
+    } else if matches!(error, SessionError::Device(_)) {
         "Choose another device in the settings (cpu always works), then restart the engine."
-    } else if let (true, Some(_)) = (of_device, smaller) {
+    } else if failure == Some(DeviceFailure::LinkDropped) {
+        "Run it again: the server is asked anew. Everything on screen stays."
+    } else if smaller.is_some() {
         "The device may be out of memory: decode fewer tiles at a time."
     } else if device_lost {
         "The device may be lost: restart the engine. Everything on screen stays."
@@ -303,11 +338,17 @@ fn failure(error: &SessionError, batch_size: Option<usize>, on_gpu: bool) -> Job
             SessionError::NoAdapter { .. } | SessionError::Mismatch(_) => {
                 "Choose other models in the Query pane under Models."
             }
+            SessionError::NotCached { .. } => {
+                "Download it under Models in the Query pane, or choose another."
+            }
             SessionError::NotFound { .. } | SessionError::NoAssets { .. } => {
                 "Check the folder, or choose another under Models in the Query pane."
             }
             SessionError::Decode(DecodeError::NotFinite { .. }) => {
                 "Lower the guidance or take more steps."
+            }
+            SessionError::Decode(DecodeError::PriorNotFinite { .. }) => {
+                "Lower the prior's guidance, under Models in the Query pane."
             }
             _ => "Check the file that is named, then run the query again.",
         }

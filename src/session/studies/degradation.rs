@@ -19,7 +19,7 @@ use crate::query::{AlphaPolicy, read_located_image};
 use crate::random::{Stream, generator};
 use crate::session::event::{Event, Stage};
 use crate::session::recipe::Recipe;
-use crate::session::{Job, OnEvent, Route, Session, SessionError, guarded};
+use crate::session::{Job, OnEvent, Session, SessionError, guarded};
 
 /// Items embedded at a time.
 const BATCH: usize = 32;
@@ -136,7 +136,8 @@ pub fn climb(
     guarded(|| {
         let mut job = Job::new(on_event);
         let mut recipe = request.recipe.clone();
-        let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;
+        let route = session.route(&mut recipe, &mut job)?;
+        let (encoder, adapter) = (&route.encoder, route.adapter()?);
         let dataset = Dataset::open(&session.assets.resolve(&request.dataset, "data set")?)?;
         let ladder = Ladder::new(&dataset, request)?;
         job.stage(Stage::Predict)?;
@@ -151,7 +152,7 @@ pub fn climb(
                         .par_iter()
                         .flat_map_iter(|image| ladder.degraded_images(image))
                         .collect();
-                    embed_images(&encoder, &degraded, &mut job)?
+                    embed_images(encoder, &degraded, &mut job)?
                 }
                 Inputs::Texts(texts) => {
                     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -172,7 +173,7 @@ pub fn climb(
 }
 
 fn embed_images(
-    encoder: &crate::encoder::ClipEncoder,
+    encoder: &crate::encoder::Encoder,
     images: &[RgbImage],
     job: &mut Job<'_>,
 ) -> Result<Vec<Embedding>, SessionError> {

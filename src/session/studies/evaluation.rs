@@ -4,7 +4,7 @@ use crate::encoder::Modality;
 use crate::evaluation::{self, Binning};
 use crate::session::event::{Event, Stage};
 use crate::session::recipe::Recipe;
-use crate::session::{Job, OnEvent, Route, Session, SessionError, guarded};
+use crate::session::{Job, OnEvent, Session, SessionError, guarded};
 
 /// Captions at most, evenly spread over the gallery.
 const MAX_CAPTIONS: usize = 2000;
@@ -50,14 +50,15 @@ pub fn evaluate(
     guarded(|| {
         let mut recipe = recipe.clone();
         let mut job = Job::new(on_event);
-        let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;
+        let route = session.route(&mut recipe, &mut job)?;
+        let (encoder, adapter) = (&route.encoder, route.adapter()?);
         debug_assert_eq!(adapter.input_modality(), Modality::Text);
         let Some(model) = &mut recipe.models.gallery else {
             return Err(SessionError::Mismatch("the recipe names no gallery".to_owned()));
         };
         job.stage(Stage::IndexGallery)?;
         let (assets, models) = (&session.assets, &recipe.models.encoder);
-        let gallery = session.loaded.gallery(model, models, assets, &encoder, &mut job)?;
+        let gallery = session.loaded.gallery(model, models, assets, encoder, &mut job)?;
         let mut captions: Vec<(usize, String)> = Vec::new();
         let mut row = 0;
         gallery.store.for_each_metadata(|item| {

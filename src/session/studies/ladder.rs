@@ -12,7 +12,7 @@ use crate::session::engine::{LadderRequest, LadderSteps};
 use crate::session::event::{Event, Stage};
 use crate::session::recipe::{Recipe, RecipeQuery};
 use crate::session::reference::Variances;
-use crate::session::{Job, OnEvent, Route, Session, SessionError, embed_query, guarded};
+use crate::session::{Job, OnEvent, Session, SessionError, embed_query, guarded};
 
 /// Squares along one side of a masked image.
 const MASK_CELLS: u32 = 16;
@@ -81,13 +81,14 @@ pub fn climb(
         let mut recipe = Recipe::clone(&request.recipe);
         recipe.query = queries[0].query.clone();
         let mut job = Job::new(on_event);
-        let Route { encoder, adapter } = session.route(&mut recipe, &mut job)?;
+        let route = session.route(&mut recipe, &mut job)?;
+        let (encoder, adapter) = (&route.encoder, route.adapter()?);
         let variances = match &mut recipe.models.gallery {
             Some(model) => {
                 job.stage(Stage::IndexGallery)?;
                 let (assets, models) = (&session.assets, &recipe.models.encoder);
-                let gallery = session.loaded.gallery(model, models, assets, &encoder, &mut job)?;
-                Some(Variances::of(&gallery, &encoder, &adapter, &recipe.models, &mut job)?)
+                let gallery = session.loaded.gallery(model, models, assets, encoder, &mut job)?;
+                Some(Variances::of(&gallery, encoder, adapter, &recipe.models, &mut job)?)
             }
             None => None,
         };
@@ -102,9 +103,9 @@ pub fn climb(
                 (Some(image), _) => {
                     encoder.embed_images(std::slice::from_ref(image))?.swap_remove(0)
                 }
-                (None, RecipeQuery::Text(text)) => embed_query(&encoder, &Query::text(text)?)?,
+                (None, RecipeQuery::Text(text)) => embed_query(encoder, &Query::text(text)?)?,
                 (None, RecipeQuery::Image { path, .. }) => {
-                    embed_query(&encoder, &Query::image(path)?)?
+                    embed_query(encoder, &Query::image(path)?)?
                 }
             };
             let sampling = &recipe.sampling;

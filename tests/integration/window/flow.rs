@@ -7,11 +7,11 @@ use haze::app::dialogs::Dialogs;
 use haze::app::state::form::QueryForm;
 use haze::app::state::history::{DecodeState, TileState};
 use haze::export::replay::SheetMetadata;
-use haze::session::engine::{Order, Work};
+use haze::session::engine::{JobEvent, Message, Order, Outcome, Work};
 
 use super::fake_engine::fake_engine;
 use super::{decoded, drop_files, real_engine, send, wait, window};
-use crate::support::Desk;
+use crate::support::{Desk, source};
 
 fn edit(app: &haze::app::HazeApp, change: impl FnOnce(&mut QueryForm)) -> Action {
     let mut form = app.state().form.clone();
@@ -99,6 +99,28 @@ fn a_statistic_alone_never_decodes_again() {
     assert_eq!(harness.state().state().current, id);
     assert_eq!(hashes(harness.state()), before);
     assert!(decoded(harness.state()));
+}
+
+#[test]
+fn samples_of_prompt_embeddings_are_decoded_under_their_own_name() {
+    let mut harness = window([1280.0, 720.0], real_engine(), Dialogs::cancelled());
+    let models = edit(harness.state(), |form| {
+        let fixtures = source("tests/fixtures/sd_prompt");
+        form.decoder = Some(fixtures.join("sd15/pipeline"));
+        form.adapter = Some(fixtures.join("adapter/per_token.safetensors"));
+        form.sampling.samples = 2;
+        form.decoding.steps = 2;
+    });
+    send(&mut harness, models);
+    send(&mut harness, Action::QueryText("two dogs".to_owned()));
+    wait(&mut harness, "pictures", 60, decoded);
+    harness.run_steps(3);
+    for said in ["Samples of prompt embeddings, not of the shared space", "cannot be searched"] {
+        assert!(harness.query_all_by_label_contains(said).next().is_some(), "{said}");
+    }
+    let entry = harness.state().state().entry().unwrap();
+    assert!(entry.result.as_ref().unwrap().retrieval.is_none());
+    assert!(entry.tiles.iter().all(|tile| matches!(tile, TileState::Done(_))));
 }
 
 #[test]
@@ -200,4 +222,93 @@ fn a_sheet_of_the_command_line_brings_back_its_recipe_and_the_same_pixels() {
     let samples = expected.tiles.iter().map(|tile| tile.hash.clone());
     let wanted: Vec<_> = std::iter::once(expected.mean_tile.clone()).chain(samples).collect();
     assert_eq!(hashes, wanted);
+}
+
+#[test]
+fn a_remote_device_is_named_in_the_settings_and_an_unusable_name_restarts_nothing() {
+    let (sender, started) = std::sync::mpsc::channel();
+    let engine: haze::app::StartEngine = Box::new(move |first, device, wake| {
+        sender.send(device.to_string()).unwrap();
+        fake_engine(0)(first, device, wake)
+    });
+    let mut harness = window([1280.0, 720.0], engine, Dialogs::cancelled());
+    assert_eq!(started.recv().unwrap(), "auto");
+    let with_device = |harness: &egui_kittest::Harness<'_, haze::app::HazeApp>, device: &str| {
+        let settings = harness.state().state().settings.clone();
+        Action::EditSettings(Box::new(haze::app::state::settings::Settings {
+            device: device.to_owned(),
+            ..settings
+        }))
+    };
+    let change = with_device(&harness, "remote:gpu");
+    send(&mut harness, change);
+    send(&mut harness, Action::Command(UiCommand::Settings));
+    harness.run_steps(3);
+    harness.get_by_label("Find a setting").type_text("remote server");
+    harness.run_steps(3);
+    let field = harness.get_by_role_and_label(egui::Role::TextInput, "Remote server");
+    field.focus();
+    field.type_text("/path");
+    harness.run_steps(3);
+    assert!(harness.state().state().settings.device.contains("/path"));
+    assert!(harness.get_all_by_label_contains("other characters").next().is_some());
+    send(&mut harness, Action::Command(UiCommand::RestartEngine));
+    harness.run_steps(2);
+    assert!(started.try_recv().is_err());
+    let change = with_device(&harness, "remote:gpu:80");
+    send(&mut harness, change);
+    send(&mut harness, Action::Command(UiCommand::RestartEngine));
+    harness.run_steps(2);
+    assert_eq!(started.try_recv().unwrap(), "remote:gpu:80");
+}
+
+#[test]
+fn a_model_of_the_hub_is_asked_for_by_its_name_and_can_be_stopped() {
+    let (tell, heard) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let engine: haze::app::StartEngine = Box::new(move |first, _device, wake| {
+        let (handle, end) = haze::session::engine::channel(first, move || wake());
+        let tell = tell.lock().unwrap().clone();
+        std::thread::spawn(move || {
+            for order in end.orders.iter() {
+                let (job, event, said) = match order {
+                    Order::Submit { job, work: Work::Pull(name) } => {
+                        (job, JobEvent::Started, name.to_string())
+                    }
+                    Order::Cancel(job) => {
+                        (job, JobEvent::Ended(Outcome::Cancelled), "stop".to_owned())
+                    }
+                    _ => continue,
+                };
+                end.messages.send(Message { job, event });
+                let _ = tell.send(said);
+            }
+        });
+        handle
+    });
+    let mut harness = window([1280.0, 1600.0], engine, Dialogs::cancelled());
+    harness.get_by_label("Models").click();
+    harness.run_steps(30);
+    let field = |harness: &egui_kittest::Harness<'_, haze::app::HazeApp>, text: &str| {
+        let field = harness.get_by_role_and_label(egui::accesskit::Role::TextInput, "From the hub");
+        field.focus();
+        field.type_text(text);
+    };
+    // One word is no name: the button does nothing.
+    field(&harness, "acme");
+    harness.run_steps(3);
+    harness.get_by_label("Download").click();
+    harness.run_steps(3);
+    field(&harness, "/model@v1");
+    harness.run_steps(3);
+    harness.get_by_label("Download").click();
+    let pulling = |app: &haze::app::HazeApp| {
+        app.state().jobs.latest(haze::app::state::jobs::JobKind::Pull).is_some()
+    };
+    wait(&mut harness, "the download", 20, pulling);
+    assert_eq!(heard.recv().unwrap(), "acme/model@v1");
+    harness.run_steps(3);
+    harness.get_by_label("Stop").click();
+    wait(&mut harness, "the end of the download", 20, |app| !pulling(app));
+    assert_eq!(heard.recv().unwrap(), "stop");
 }

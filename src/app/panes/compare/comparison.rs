@@ -11,6 +11,7 @@ use crate::app::state::history::Entry;
 use crate::distribution::EmbeddingDistribution;
 use crate::distribution::squared_wasserstein2;
 use crate::encoder::cosine;
+use crate::session::recipe::{ModelRef, Models};
 use crate::session::result::{QueryResult, RankedItem, Reference, Retrieved};
 
 /// Everything about A against B.
@@ -159,7 +160,12 @@ fn cautions(a: &QueryResult, b: &QueryResult) -> Vec<&'static str> {
              distance contains the gap between the two.",
         );
     }
-    if !same_model(&a.recipe.models.adapter, &b.recipe.models.adapter) {
+    let (model_a, model_b) = (predicting(&a.recipe.models), predicting(&b.recipe.models));
+    if a.recipe.models.adapter.is_some() != b.recipe.models.adapter.is_some() {
+        cautions.push(
+            "One distribution is an adapter's, the other is estimated from samples of a prior.",
+        );
+    } else if model_a.zip(model_b).is_some_and(|(a, b)| !same_model(a, b)) {
         cautions.push(
             "A and B come from different adapters: part of the difference is theirs, not the \
              queries'.",
@@ -169,6 +175,11 @@ fn cautions(a: &QueryResult, b: &QueryResult) -> Vec<&'static str> {
         cautions.push("The epistemic variances come from different numbers of dropout passes.");
     }
     cautions
+}
+
+/// What the distribution came from: the adapter, or the prior.
+fn predicting(models: &Models) -> Option<&ModelRef> {
+    models.adapter.as_ref().or(models.bridge_model.as_ref())
 }
 
 fn figures(a: &EmbeddingDistribution, b: &EmbeddingDistribution) -> Figures {

@@ -57,7 +57,7 @@ fn values(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("query", query.title()),
         ("query kind", query.modality().to_string()),
         ("encoder", model_name(&models.encoder)),
-        ("adapter", model_name(&models.adapter)),
+        ("adapter", optional(&models.adapter)),
         ("bridge", models.bridge.to_string()),
         ("bridge model", optional(&models.bridge_model)),
         ("decoder", optional(&models.decoder)),
@@ -73,6 +73,8 @@ fn values(recipe: &Recipe) -> Vec<(&'static str, String)> {
         ("noise level", decoding.noise_level.to_string()),
         ("noise", noise.to_owned()),
         ("decoder prompt", decoding.prompt.clone()),
+        ("precision", decoding.precision.to_string()),
+        ("VAE tiling", decoding.vae_tiling.to_string()),
         ("top k", retrieval.top_k.to_string()),
         ("made with Haze", haze.clone()),
     ]

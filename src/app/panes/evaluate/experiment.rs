@@ -172,6 +172,7 @@ impl ExperimentView {
         Ok(ExperimentRequest {
             data,
             encoder: None,
+            plausible: Vec::new(),
             settings: Settings {
                 methods: Method::ALL.into_iter().filter(|m| self.methods.contains(m)).collect(),
                 seeds: (0..self.seeds).collect(),

@@ -757,8 +757,13 @@ fn without_map(ui: &mut Ui, cx: &mut Cx<'_>) {
     } else if let Some(failure) = &state.query_failure {
         widgets::failure(ui, cx, "The query could not be read", failure);
     } else if state.entry().is_some_and(|entry| entry.recipe.models.gallery.is_none()) {
-        let sentence = "This query was run without a gallery, so there is nothing to map. Choose \
-                        one in Query.";
+        let prompt = state.entry().and_then(|entry| entry.recipe.models.bridge.note()).is_some();
+        let sentence = if prompt {
+            "Prompt embeddings have no place on the map of a gallery: they are not of the space \
+             that texts and images share."
+        } else {
+            "This query was run without a gallery, so there is nothing to map. Choose one in Query."
+        };
         widgets::empty(ui, cx, icons::CHART_SCATTER, sentence, Some(UiCommand::ShowQuery));
     } else if state.entry().is_some() {
         let sentence = "The gallery is mapped when it is searched. Run the query to see it.";

@@ -33,6 +33,9 @@ use listing::{Line, Order, View};
 const SHORT: f32 = 320.0;
 /// Seconds in which a job for another k should have begun.
 const PATIENCE: f64 = 2.0;
+/// Why there is nothing to list for prompt embeddings.
+const WITHOUT_SHARED_SPACE: &str = "Prompt embeddings cannot be searched with: they are not of the \
+                                    space that texts and images share.";
 
 /// View state of the Retrieval pane.
 #[derive(Default)]
@@ -110,7 +113,10 @@ impl RetrievalPane {
             return;
         };
         let Some(retrieved) = &result.retrieval else {
-            let sentence = "This query ran without a gallery. Choose one in the Query pane.";
+            let sentence = match entry.recipe.models.bridge.note() {
+                Some(_) => WITHOUT_SHARED_SPACE,
+                None => "This query ran without a gallery. Choose one in the Query pane.",
+            };
             widgets::empty(ui, cx, icons::RANKING, sentence, Some(UiCommand::ShowQuery));
             return;
         };

@@ -22,7 +22,7 @@ const GALLERY: usize = 40;
 pub fn recipe(text: &str, samples: usize) -> Recipe {
     let models = Models {
         encoder: ModelRef::new("encoder"),
-        adapter: ModelRef::new("adapter"),
+        adapter: Some(ModelRef::new("adapter")),
         bridge: Bridge::CrossModal,
         bridge_model: None,
         decoder: Some(ModelRef::new("decoder")),

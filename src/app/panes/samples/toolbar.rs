@@ -9,6 +9,7 @@ use crate::app::panes::Cx;
 use crate::app::state::history::{DecodeState, Entry, TileState};
 use crate::app::state::sample_order::{SampleOrder, SortKey, TypicalityBand, sample_count};
 use crate::app::widgets;
+use crate::encoder::Modality;
 
 /// Sorting, filter, tile size and play.
 pub fn show(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry, shown: usize, playing: &mut bool) {
@@ -29,9 +30,21 @@ pub fn show(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry, shown: usize, playing: 
         if ui.add_enabled(shown > 1, play).on_hover_text(tip).clicked() {
             *playing = !*playing;
         }
+        route(ui, cx, entry);
     });
     if order != old {
         cx.send(Action::OrderSamples(order));
+    }
+}
+
+/// How a text reached image space.
+fn route(ui: &mut Ui, cx: &Cx<'_>, entry: &Entry) {
+    if entry.recipe.query.modality() == Modality::Text {
+        let text = format!("by {}", entry.recipe.models.bridge.route());
+        let tip = "The decoder makes pictures of image embeddings; this is how the text became \
+                   some. Chosen in Query, under Models.";
+        let text = RichText::new(text).small().color(cx.theme.muted);
+        ui.label(text).on_hover_text(tip);
     }
 }
 
@@ -87,6 +100,12 @@ fn tile_size(ui: &mut Ui, cx: &mut Cx<'_>) {
 pub fn decoding(ui: &mut Ui, cx: &mut Cx<'_>, entry: &Entry) {
     let state = cx.state;
     let muted = cx.theme.muted;
+    if let Some(note) = entry.recipe.models.bridge.note() {
+        ui.label(RichText::new(widgets::capitalised(note)).color(cx.theme.warning)).on_hover_text(
+            "Another experiment: Stable Diffusion is given samples of its text encoder's hidden \
+             states. They cannot be searched with, or compared with images.",
+        );
+    }
     match &entry.decode {
         DecodeState::Finished => {}
         DecodeState::NotAsked => {

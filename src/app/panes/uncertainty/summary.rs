@@ -10,6 +10,7 @@ use crate::app::panes::axes::{self, Range};
 use crate::app::{theme, widgets};
 use crate::distribution::EmbeddingDistribution;
 use crate::encoder::Modality;
+use crate::session::recipe::Bridge;
 use crate::session::result::{QueryResult, Reference};
 
 /// Dropout passes below which the split into two sources is called rough.
@@ -43,7 +44,16 @@ fn figures(cx: &Cx<'_>, prepared: &Prepared) -> [Figure; 3] {
         of(EmbeddingDistribution::mean_epistemic),
         of(EmbeddingDistribution::mean_total),
     );
-    let epistemic_text = if passes == 0 {
+    let empirical = samples_of_prior(&prepared.result);
+    let aleatoric_text = match empirical {
+        Some(draws) => {
+            format!("Empirical: estimated from {draws} samples of the prior. {ALEATORIC}")
+        }
+        None => ALEATORIC.to_owned(),
+    };
+    let epistemic_text = if empirical.is_some() {
+        "Not estimated: a prior has one set of weights.".to_owned()
+    } else if passes == 0 {
         "Not estimated: the recipe has 0 dropout passes.".to_owned()
     } else {
         format!(
@@ -59,7 +69,7 @@ fn figures(cx: &Cx<'_>, prepared: &Prepared) -> [Figure; 3] {
         tooltip,
     };
     let mut figures = [
-        figure("aleatoric", theme.aleatoric, aleatoric, ALEATORIC.to_owned()),
+        figure("aleatoric", theme.aleatoric, aleatoric, aleatoric_text),
         figure("epistemic", theme.epistemic, epistemic, epistemic_text),
         figure("total", theme.total, total, TOTAL.to_owned()),
     ];
@@ -67,6 +77,11 @@ fn figures(cx: &Cx<'_>, prepared: &Prepared) -> [Figure; 3] {
         figures[1].value = None;
     }
     figures
+}
+
+/// How many samples of a prior the distribution was estimated from; `None` where it was predicted.
+fn samples_of_prior(result: &QueryResult) -> Option<usize> {
+    (result.recipe.models.bridge == Bridge::Prior).then_some(result.draws.values.len())
 }
 
 fn passes(result: &QueryResult) -> usize {
@@ -132,6 +147,15 @@ fn percentile(reference: &Reference, modality: Modality) -> String {
 
 /// How the two sources were told apart, and whether that is to be trusted.
 fn badge(ui: &mut Ui, cx: &Cx<'_>, prepared: &Prepared) {
+    if let Some(draws) = samples_of_prior(&prepared.result) {
+        let text = format!("{} empirical, from {draws} samples of the prior", icons::INFO);
+        let tooltip = "A prior can only be sampled. Mean and variance of every dimension are \
+                       estimated from its samples, as if dimensions were independent and Gaussian; \
+                       its guidance narrows them. Epistemic variance is not estimated.";
+        let text = RichText::new(text).small().color(cx.theme.muted);
+        ui.add(egui::Label::new(text).truncate()).on_hover_text(tooltip);
+        return;
+    }
     let passes = passes(&prepared.result);
     let few = passes < FEW_PASSES;
     let text = match passes {

@@ -75,7 +75,7 @@ pub fn read(
 }
 
 fn link(text: usize, image: u32) -> CaptionLink {
-    CaptionLink { text: text as u32, image, level: None }
+    CaptionLink { text: text as u32, image, level: None, id: None }
 }
 
 /// A list with the image of each caption, or an object from caption to image, as Python's `json`

@@ -57,6 +57,7 @@ pub fn open(folder: &Path, notes: &mut Vec<String>) -> Result<PairStore, Experim
             id: row.to_string(),
             split: splits.as_ref().and_then(|splits| splits[row].clone()),
             class: class_of.as_ref().map(|class_of| class_of[row]),
+            coco_id: None,
         })
         .collect();
     Ok(PairStore { classes, ..PairStore::new(name_of(folder), images, texts, facts, captions) })
