@@ -12,9 +12,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::loss::Family;
-use super::probvlm::{Network, Preset, ProbVlm, ProbVlmConfig, RELEASED_DROPOUT, load_network};
-use super::{AdapterError, CONFIG_FILE, PROBVLM, PROMPT_PROBVLM, Space, WEIGHTS_FILE};
+use super::probvlm::{Network, Preset, ProbVlm, RELEASED_DROPOUT, load_network};
+use super::{AdapterError, CONFIG_FILE, PROMPT_PROBVLM, Space, WEIGHTS_FILE};
 use crate::distribution::EmbeddingDistribution;
 use crate::encoder::{Embedding, Modality};
 use crate::model::config::{ConfigError, read_json};
@@ -130,23 +129,8 @@ impl PromptAdapter {
         let network = Network::uninitialised_with_heads(dim, hidden_dim, head_dim, device);
         let network = load_network(weights, prefix, network)?;
         let space = Space::Standardised { mean: vec![0.0; dim], deviation: vec![1.0; dim] };
-        let config = ProbVlmConfig {
-            kind: PROBVLM.to_owned(),
-            preset,
-            family: Family::GeneralizedGaussian,
-            input_modality: Modality::Text,
-            output_modality: Modality::Text,
-            input_dim: dim,
-            output_dim: dim,
-            hidden_dim,
-            dropout,
-            input_space: space.config(),
-            output_space: space.config(),
-            unit_rows: None,
-            encoder: None,
-            training: None,
-        };
-        Ok(Self { network: ProbVlm::from_parts(config, space.clone(), space, network) })
+        let network = ProbVlm::of_state_dict(network, Modality::Text, space, preset, dropout);
+        Ok(Self { network })
     }
 
     /// Numbers D that the network reads at once.

@@ -7,12 +7,15 @@
 mod cpu;
 mod diffusers_config;
 mod error;
+mod failure;
 mod kind;
+pub mod latent_diffusion;
 mod latent_preview;
 mod layers;
 pub mod model_error;
 mod noise;
 pub mod noising;
+mod options;
 pub mod pipeline;
 mod plan;
 pub mod prior;
@@ -24,11 +27,10 @@ pub mod vae;
 
 pub use error::DecodeError;
 pub use kind::PipelineKind;
+pub use latent_diffusion::{Condition, DecodeProgress, DenoisingStep, LatentDiffusion, Preview};
 pub use noising::{ImageNoiser, ImageNormalizer};
-pub use pipeline::{
-    Condition, DecodeOptions, DecodeProgress, DenoisingStep, LatentDiffusion, Preview, Prompts,
-    UnClipPipeline,
-};
+pub use options::DecodeOptions;
+pub use pipeline::{Prompts, UnClipPipeline};
 pub use plan::DecodePlan;
 pub use prompt::PromptPipeline;
 pub use prompt_encoder::PromptEncoder;

@@ -14,8 +14,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use image::RgbImage;
 
 use super::kind::PipelineKind;
+use super::latent_diffusion::{LatentDiffusion, check_embeddings};
 use super::noise::TileNoise;
-use super::pipeline::{LatentDiffusion, check_embeddings};
 use super::prompt_encoder::PromptEncoder;
 use super::{Condition, DecodeError, DecodeOptions, DecodePlan, DecodeProgress};
 use crate::model::precision::Precision;

@@ -36,6 +36,15 @@ impl DeviceFailure {
         Self::ALL.into_iter().find(|kind| kind.marks().iter().any(|mark| text.contains(mark)))
     }
 
+    /// The line of a text from burn or below it that says so, without the trace behind it.
+    pub fn line_in(self, text: &str) -> Option<&str> {
+        let says_so = |line: &&str| {
+            let line = line.to_lowercase();
+            self.marks().iter().any(|mark| line.contains(mark))
+        };
+        text.lines().find(says_so).map(str::trim)
+    }
+
     /// The kind that a message made by [`explain`] tells of.
     pub fn told_in(message: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| message.contains(kind.what()))
@@ -69,9 +78,10 @@ impl DeviceFailure {
                 "out of device memory",
                 "out-of-memory error",
                 "out of memory",
+                "out_of_memory",
+                "outofmemory",
                 "a device memory allocation has failed",
                 "a host memory allocation has failed",
-                "cuda_error_out_of_memory",
                 "not enough memory left",
                 "can't allocate buffer of size",
                 "every page size the memory tracks",

@@ -98,7 +98,13 @@ impl SessionError {
 
     /// Which known failure of a device this tells of, at whatever depth.
     pub fn device_failure(&self) -> Option<DeviceFailure> {
-        DeviceFailure::told_in(&self.to_string())
+        match self {
+            // Tells of it in its own words.
+            SessionError::Decode(DecodeError::OutOfMemory { .. }) => {
+                Some(DeviceFailure::OutOfMemory)
+            }
+            error => DeviceFailure::told_in(&error.to_string()),
+        }
     }
 
     /// True when the job ended because it was asked to.

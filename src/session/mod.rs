@@ -255,9 +255,7 @@ impl Session {
             let model = models.bridge_model.as_mut().ok_or_else(no_prior)?;
             let prior = loaded.prior(model, assets, device, job)?;
             loaded::check_prior(recipe, assets, &encoder, &prior)?;
-            if let Some(warning) = loaded.check_spaces(recipe, assets)? {
-                job.tell(Event::Warning(warning))?;
-            }
+            self.check_spaces(recipe, job)?;
             recipe.sampling.prior.get_or_insert_default();
             // One set of weights: there is no epistemic part to estimate.
             recipe.sampling.dropout_passes = 0;
@@ -268,9 +266,7 @@ impl Session {
         let named = model.path.clone();
         let bridge = self.bridge(recipe, job)?;
         loaded::check_route(recipe, &encoder, &adapter, bridge.as_deref())?;
-        if let Some(warning) = loaded.check_spaces(recipe, assets)? {
-            job.tell(Event::Warning(warning))?;
-        }
+        self.check_spaces(recipe, job)?;
         if adapter.encoder().is_some_and(|hash| hash != recipe.models.encoder.hash) {
             job.tell(Event::Warning(format!(
                 "the adapter {} was trained on embeddings of another encoder than {}; its \
@@ -280,6 +276,14 @@ impl Session {
             )))?;
         }
         Ok(Route { encoder, predicting: Predicting::Adapter(adapter) })
+    }
+
+    /// Refuses a decoder of another image space than the encoder's; warns of one that may be.
+    fn check_spaces(&self, recipe: &Recipe, job: &mut Job<'_>) -> Result<(), SessionError> {
+        match self.loaded.check_spaces(recipe, &self.assets)? {
+            Some(warning) => job.tell(Event::Warning(warning)),
+            None => Ok(()),
+        }
     }
 
     /// The map that samples go through on their way to the decoder, where the route has one.
@@ -438,9 +442,7 @@ impl Session {
         if prompt_route::is_route_of(&result.recipe) {
             return self.decode_prompt(result, batch_size, job, on_tiles);
         }
-        let mean = result.distribution.mean();
-        let all =
-            std::iter::once(mean).chain(result.samples.iter().map(|s| s.values.clone())).collect();
+        let all = result.to_decode();
         let recipe = &mut result.recipe;
         let Some(decoded) =
             self.decode_embeddings(recipe, all, NoiseOf::Recipe, batch_size, job, on_tiles)?
@@ -451,9 +453,7 @@ impl Session {
         for (sample, cosine) in result.samples.iter_mut().zip(&decoded.cosines[1..]) {
             sample.statistics.decoded_cosine = Some(*cosine);
         }
-        let mut tiles = decoded.tiles.into_iter();
-        result.mean_tile = tiles.next();
-        result.tiles = tiles.collect();
+        result.set_tiles(decoded.tiles);
         Ok(())
     }
 
@@ -484,12 +484,8 @@ impl Session {
         recipe.decoding.scheduler = Some(scheduler.kind());
         let inputs = decoder_inputs(embeddings, bridge.as_deref())?;
         job.stage(Stage::Decode)?;
-        let images = decoder.decode(&inputs, &options, &mut |progress| {
-            let DecodeProgress { step, steps, batch, batches, .. } = progress;
-            let event = Event::Progress { done: batch * steps + step, total: batches * steps };
-            on_tiles(&progress);
-            (job.on_event)(event)
-        })?;
+        let images =
+            decoder.decode(&inputs, &options, &mut |progress| job.decoding(&progress, on_tiles))?;
         job.stage(Stage::Reencode)?;
         let seen = encoder.embed_images(&images)?;
         let cosines = inputs
@@ -581,6 +577,17 @@ impl<'a> Job<'a> {
         tracing::debug!(stage = stage.name());
         self.times.push((stage, Instant::now()));
         self.tell(Event::Stage(stage))
+    }
+
+    /// Passes on how far the decoder is.
+    fn decoding(
+        &mut self,
+        progress: &DecodeProgress<'_>,
+        on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
+    ) -> ControlFlow<()> {
+        let &DecodeProgress { step, steps, batch, batches, .. } = progress;
+        on_tiles(progress);
+        (self.on_event)(Event::Progress { done: batch * steps + step, total: batches * steps })
     }
 
     fn finish(&mut self) -> Vec<StageTime> {

@@ -122,9 +122,7 @@ impl Session {
         on_tiles: &mut dyn FnMut(&DecodeProgress<'_>),
     ) -> Result<(), SessionError> {
         let Self { assets, device, loaded } = self;
-        let mean = result.distribution.mean();
-        let all: Vec<Vec<f32>> =
-            std::iter::once(mean).chain(result.samples.iter().map(|s| s.values.clone())).collect();
+        let all = result.to_decode();
         let recipe = &mut result.recipe;
         if recipe.models.decoder.is_none() {
             return Ok(());
@@ -137,15 +135,9 @@ impl Session {
         let scheduler = decoder.scheduler(options.scheduler, options.steps)?;
         recipe.decoding.scheduler = Some(scheduler.kind());
         job.stage(Stage::Decode)?;
-        let images = decoder.decode(&all, &options, &mut |progress| {
-            let DecodeProgress { step, steps, batch, batches, .. } = progress;
-            let event = Event::Progress { done: batch * steps + step, total: batches * steps };
-            on_tiles(&progress);
-            (job.on_event)(event)
-        })?;
-        let mut tiles = images.into_iter().map(tile);
-        result.mean_tile = tiles.next();
-        result.tiles = tiles.collect();
+        let images =
+            decoder.decode(&all, &options, &mut |progress| job.decoding(&progress, on_tiles))?;
+        result.set_tiles(images.into_iter().map(tile).collect());
         Ok(())
     }
 

@@ -209,6 +209,19 @@ impl QueryResult {
         self.recipe.query.title()
     }
 
+    /// What is decoded: the mean, then every sample.
+    pub(super) fn to_decode(&self) -> Vec<Vec<f32>> {
+        let samples = self.samples.iter().map(|sample| sample.values.clone());
+        std::iter::once(self.distribution.mean()).chain(samples).collect()
+    }
+
+    /// Takes the tiles of [`Self::to_decode`].
+    pub(super) fn set_tiles(&mut self, tiles: Vec<Tile>) {
+        let mut tiles = tiles.into_iter();
+        self.mean_tile = tiles.next();
+        self.tiles = tiles.collect();
+    }
+
     /// Indices of the samples, likeliest first; ties by index.
     pub fn by_likelihood(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.samples.len()).collect();

@@ -10,7 +10,7 @@ use crate::encoder::blip::{BlipMatchingModel, BlipModel};
 use crate::encoder::tokenizer::TextTokenizer;
 
 pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
-    let model = BlipModel::load(case.folder(), device)?;
+    let model = BlipModel::load(&case.model_folder(), device)?;
     let pixel_values = case.float::<4>("pixel_values", device)?;
     let mask = case.input("attention_mask")?.values.clone();
     let tokens = token_ids(case)?;
@@ -33,7 +33,7 @@ pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
     let hidden = model.text.last_hidden_state(&tokens, None)?;
     case.check("text_last_hidden_state", hidden * kept)?;
 
-    let matching = BlipMatchingModel::load(case.folder(), device)?;
+    let matching = BlipMatchingModel::load(&case.model_folder(), device)?;
     let first = pixel_values.narrow(0, 0, 1);
     let pairs = Tensor::cat(vec![first; tokens.batch()], 0);
     case.check("itm_logits", matching.forward(&tokens, pairs)?)?;

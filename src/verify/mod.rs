@@ -6,6 +6,7 @@
 mod blip;
 mod case;
 mod clip;
+mod decoding;
 mod distribution;
 mod preprocess;
 mod prior;

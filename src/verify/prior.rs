@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
-use super::{Case, CaseError};
-use crate::decoder::pipeline::unit_range;
+use super::{Case, CaseError, decoding};
+use crate::decoder::latent_diffusion::unit_range;
 use crate::decoder::prior::{Guided, Prior, PriorTransformer};
 use crate::decoder::scheduler::Scheduler;
 use crate::decoder::{SchedulerKind, UnClipPipeline};
@@ -40,7 +40,7 @@ fn each_run(
 }
 
 fn network(case: &mut Case, device: &Device) -> Result<(), CaseError> {
-    let prior = PriorTransformer::load(case.folder(), device)?;
+    let prior = PriorTransformer::load(&case.model_folder(), device)?;
     let noisy = case.float::<2>("hidden_states", device)?;
     let condition = prior.prepare(
         case.float::<2>("proj_embedding", device)?,
@@ -94,19 +94,9 @@ fn text_to_image(
     let condition = decoder.condition(class_vectors, &prompts, number("guidance_scale"))?;
     let scheduler = decoder.scheduler(None, number("num_inference_steps") as usize)?;
     let latents = case.float::<4>("latents", device)?.mul_scalar(scheduler.init_noise_sigma());
-    let mut trace = Vec::new();
-    let latents = decoder.denoise_latents(
-        latents,
-        &condition,
-        scheduler,
-        &mut |call| unreachable!("call {call} of a deterministic scheduler asked for noise"),
-        &mut |step| {
-            trace.push(step.latents.clone());
-            ControlFlow::Continue(())
-        },
-    )?;
-    check(case, &format!("{name}/latents"), &Tensor::stack::<5>(trace, 0))?;
-    check(case, &format!("{name}/image"), &unit_range(decoder.decode_latents(latents)?))
+    let decoded = decoding::denoise(decoder, latents, &condition, scheduler)?;
+    check(case, &format!("{name}/latents"), &decoded.steps)?;
+    check(case, &format!("{name}/image"), &unit_range(decoder.decode_latents(decoded.latents)?))
 }
 
 /// One run of `KandinskyV22PriorPipeline`.

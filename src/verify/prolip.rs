@@ -8,7 +8,7 @@ use crate::encoder::Towers;
 use crate::encoder::prolip::{ProLipModel, ProLipOutput};
 
 pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
-    let model = ProLipModel::load(case.folder(), device)?;
+    let model = ProLipModel::load(&case.model_folder(), device)?;
     let images = model.images(case.float::<4>("pixel_values", device)?)?;
     let texts = model.texts(&token_ids(case)?)?;
     let mut means = Vec::new();

@@ -1,16 +1,15 @@
 //! Cases of the route by prompt embeddings: a whole text to image pipeline with all noise given,
 //! and the adapters over its text encoder's hidden states.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use serde_json::Value;
 
+use super::decoding::{Trace, check_levels, denoise};
 use super::{Case, CaseError};
 use crate::adapter::PromptAdapter;
-use crate::decoder::pipeline::unit_range;
-use crate::decoder::vae::VaeTiling;
+use crate::decoder::latent_diffusion::unit_range;
 use crate::decoder::{PromptPipeline, SchedulerKind};
 
 /// Files that an adapter may be stored in.
@@ -54,36 +53,15 @@ fn text_to_image(
 
     let latents = case.float::<4>(text("latents"), device)?;
     let latents = latents.mul_scalar(scheduler.init_noise_sigma());
-    let mut trace = Vec::new();
-    let mut first = None;
-    let latents = pipeline.denoise_latents(
-        latents,
-        &condition,
-        scheduler,
-        &mut |call| unreachable!("call {call} of a deterministic scheduler asked for noise"),
-        &mut |step| {
-            first.get_or_insert((step.network_input.clone(), step.network_output.clone()));
-            trace.push(step.latents.clone());
-            ControlFlow::Continue(())
-        },
-    )?;
-    if let Some((input, output)) = first {
-        case.check(&format!("{name}/first_unet_input"), input)?;
-        case.check(&format!("{name}/first_unet_output"), output)?;
-    }
-    case.check(&format!("{name}/latents"), Tensor::stack::<5>(trace, 0))?;
+    let Trace { latents, steps, first: (input, output) } =
+        denoise(pipeline, latents, &condition, scheduler)?;
+    case.check(&format!("{name}/first_unet_input"), input)?;
+    case.check(&format!("{name}/first_unet_output"), output)?;
+    case.check(&format!("{name}/latents"), steps)?;
     let decoded = pipeline.decode_latents(latents.clone())?;
     case.check(&format!("{name}/decoded"), decoded.clone())?;
     case.check(&format!("{name}/image"), unit_range(decoded))?;
-    let levels = format!("{name}/image_u8");
-    if case.expects(&levels) {
-        let images = pipeline.images(latents, VaeTiling::Off)?;
-        let (width, height) = images[0].dimensions();
-        let shape = [images.len(), height as usize, width as usize, 3];
-        let values = images.iter().flat_map(|image| image.as_raw()).map(|&v| f64::from(v));
-        case.check_values(&levels, &shape, values.collect())?;
-    }
-    Ok(())
+    check_levels(case, name, pipeline, latents)
 }
 
 /// Adapters: the expected tensors of `NAME/...` are those of the files `NAME.*`.

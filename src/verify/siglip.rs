@@ -10,7 +10,7 @@ use crate::encoder::siglip::SiglipModel;
 use crate::encoder::tokenizer::TextTokenizer;
 
 pub fn run(case: &mut Case, device: &Device) -> Result<(), CaseError> {
-    let model = SiglipModel::load(case.folder(), device)?;
+    let model = SiglipModel::load(&case.model_folder(), device)?;
     let pixel_values = case.float::<4>("pixel_values", device)?;
     let tokens = token_ids(case)?;
 

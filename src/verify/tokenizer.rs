@@ -61,10 +61,11 @@ pub fn check_texts(
         return Err(CaseError("texts.json has no ids or no max_length".to_owned()));
     };
     let texts: Vec<&str> = file.texts.iter().map(String::as_str).collect();
-    let tokens = load(case.folder(), length)?.encode(&texts)?;
+    let folder = case.model_folder();
+    let tokens = load(&folder, length)?.encode(&texts)?;
     check_ids(case, "token_ids", &tokens)?;
     let longest = ids.iter().map(Vec::len).max().unwrap_or(0);
-    let whole = load(case.folder(), longest)?;
+    let whole = load(&folder, longest)?;
     check_whole(case, "texts.json", &whole, &texts, &ids)
 }
 

@@ -1,14 +1,14 @@
 //! Cases of the whole image-variation pipeline, with all noise given.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
+use super::decoding::{Trace, check_levels, denoise};
 use super::{Case, CaseError};
-use crate::decoder::pipeline::unit_range;
-use crate::decoder::{SchedulerKind, UnClipPipeline, VaeTiling};
+use crate::decoder::latent_diffusion::unit_range;
+use crate::decoder::{SchedulerKind, UnClipPipeline};
 use crate::encoder::clip::ClipVisionModel;
 use crate::encoder::preprocess::ImagePreprocessor;
 
@@ -66,36 +66,15 @@ fn variation(
 
     // Latents handed in are used as they are, whatever the scheduler starts from.
     let latents = case.float::<4>(text("latents"), device)?;
-    let mut trace = Vec::new();
-    let mut first = None;
-    let latents = pipeline.denoise_latents(
-        latents,
-        &condition,
-        scheduler,
-        &mut |call| unreachable!("call {call} of a deterministic scheduler asked for noise"),
-        &mut |step| {
-            first.get_or_insert((step.network_input.clone(), step.network_output.clone()));
-            trace.push(step.latents.clone());
-            ControlFlow::Continue(())
-        },
-    )?;
-    if let Some((input, output)) = first {
-        check(case, &format!("{name}/first_unet_input"), &input)?;
-        check(case, &format!("{name}/first_unet_output"), &output)?;
-    }
-    check(case, &format!("{name}/latents"), &Tensor::stack::<5>(trace, 0))?;
+    let Trace { latents, steps, first: (input, output) } =
+        denoise(pipeline, latents, &condition, scheduler)?;
+    check(case, &format!("{name}/first_unet_input"), &input)?;
+    check(case, &format!("{name}/first_unet_output"), &output)?;
+    check(case, &format!("{name}/latents"), &steps)?;
     let decoded = pipeline.decode_latents(latents.clone())?;
     check(case, &format!("{name}/decoded"), &decoded)?;
     check(case, &format!("{name}/image"), &unit_range(decoded))?;
-    let levels = format!("{name}/image_u8");
-    if case.expects(&levels) {
-        let images = pipeline.images(latents, VaeTiling::Off)?;
-        let (width, height) = images[0].dimensions();
-        let shape = [images.len(), height as usize, width as usize, 3];
-        let values = images.iter().flat_map(|image| image.as_raw()).map(|&v| f64::from(v));
-        case.check_values(&levels, &shape, values.collect())?;
-    }
-    Ok(())
+    check_levels(case, name, pipeline, latents)
 }
 
 /// Embeds the run's image by the pipeline's own encoder. What follows is compared from the

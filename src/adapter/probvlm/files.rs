@@ -86,23 +86,34 @@ impl ProbVlm {
         let network = Network::uninitialised(dim, hidden_dim, device);
         let network = load_network(weights, prefix, network)?;
         let space = released_space(modality);
+        Ok(Self::of_state_dict(network, modality, space, Preset::Released, RELEASED_DROPOUT))
+    }
+
+    /// An adapter within one modality of which only the network was stored.
+    pub(in crate::adapter) fn of_state_dict(
+        network: Network,
+        modality: Modality,
+        space: Space,
+        preset: Preset,
+        dropout: f64,
+    ) -> Self {
         let config = ProbVlmConfig {
             kind: crate::adapter::PROBVLM.to_owned(),
-            preset: Preset::Released,
+            preset,
             family: Family::GeneralizedGaussian,
             input_modality: modality,
             output_modality: modality,
-            input_dim: dim,
-            output_dim: dim,
-            hidden_dim,
-            dropout: RELEASED_DROPOUT,
+            input_dim: network.dim(),
+            output_dim: network.dim(),
+            hidden_dim: network.hidden_dim(),
+            dropout,
             input_space: space.config(),
             output_space: space.config(),
             unit_rows: None,
             encoder: None,
             training: None,
         };
-        Ok(Self { config, input_space: space.clone(), output_space: space, network })
+        Self { config, input_space: space.clone(), output_space: space, network }
     }
 
     /// Writes the adapter as a folder that [`load`](Self::load) reads. The config comes last, so

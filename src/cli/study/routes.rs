@@ -9,7 +9,6 @@ use super::{Common, columns, with_progress, written};
 use crate::cli::options::set;
 use crate::cli::table;
 use crate::cli::{Context, Exit};
-use crate::evaluation::Estimate;
 use crate::export::figures::Figure;
 use crate::session::Session;
 use crate::session::engine::RoutesRequest;
@@ -106,20 +105,8 @@ impl Routes {
 }
 
 fn text_of(found: &routes::Routes) -> String {
-    let row = |name: &str, scores: &Scores| {
-        let with = |e: &Estimate, digits: usize| {
-            let Estimate { value, low, high } = e;
-            format!("{value:.digits$} ({low:.digits$} to {high:.digits$})")
-        };
-        vec![
-            name.to_owned(),
-            with(&scores.similarity, 3),
-            format!("{:.3}", scores.given_similarity.value),
-            format!("{:.3}", scores.mean_similarity.value),
-            with(&scores.rank, 1),
-            format!("{:.0} %", 100.0 * scores.top_k.value),
-            scores.diversity.as_ref().map_or("-".to_owned(), |d| with(d, 3)),
-        ]
+    let row = |name: &str, scores: &Scores| -> Vec<String> {
+        std::iter::once(name.to_owned()).chain(scores.in_words()).collect()
     };
     let mut rows: Vec<Vec<String>> =
         found.routes.iter().map(|route| row(route.route.route(), &route.scores)).collect();

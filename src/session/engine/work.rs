@@ -360,3 +360,25 @@ fn failure(error: &SessionError, batch_size: Option<usize>, on_gpu: bool) -> Job
         device_lost,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_without_memory_is_offered_a_smaller_batch_and_the_device_stays() {
+        let reason = "out of device memory allocating 9 bytes".to_owned();
+        let told = DecodeError::Device { batch_size: 8, reason: reason.clone() };
+        let known = DecodeError::OutOfMemory {
+            stage: "denoising",
+            batch_size: 8,
+            reason,
+            advice: "try --batch-size 4".to_owned(),
+        };
+        for error in [told, known] {
+            let failure = failure(&SessionError::Decode(error), Some(8), true);
+            assert_eq!(failure.smaller_batch, Some(4), "{}", failure.what);
+            assert!(failure.hint.contains("fewer tiles") && !failure.device_lost);
+        }
+    }
+}

@@ -93,6 +93,25 @@ pub struct Scores {
     pub each: Vec<ItemScores>,
 }
 
+impl Scores {
+    /// All scores for a table, "0.712 (0.680 to 0.741)" where there is an interval; "-" for a
+    /// diversity that does not exist.
+    pub fn in_words(&self) -> [String; 6] {
+        let with_interval = |estimate: &Estimate, digits: usize| {
+            let Estimate { value, low, high } = estimate;
+            format!("{value:.digits$} ({low:.digits$} to {high:.digits$})")
+        };
+        [
+            with_interval(&self.similarity, 3),
+            format!("{:.3}", self.given_similarity.value),
+            format!("{:.3}", self.mean_similarity.value),
+            with_interval(&self.rank, 1),
+            format!("{:.0} %", 100.0 * self.top_k.value),
+            self.diversity.as_ref().map_or("-".to_owned(), |d| with_interval(d, 3)),
+        ]
+    }
+}
+
 /// The scores of one caption: means over its samples, and the median of its ranks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemScores {

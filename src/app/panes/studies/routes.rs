@@ -9,7 +9,6 @@ use crate::app::panes::Cx;
 use crate::app::state::Study;
 use crate::app::state::jobs::JobKind;
 use crate::app::{theme, widgets};
-use crate::evaluation::Estimate;
 use crate::session::recipe::Bridge;
 use crate::session::studies::routes::{MAX_ITEMS, MAX_SAMPLES, Routes, Scores, TOP_K};
 
@@ -123,32 +122,16 @@ const HEADINGS: [(&str, &str); 7] = [
 fn row(ui: &mut Ui, cx: &Cx<'_>, name: &str, scores: &Scores) {
     debug_assert_eq!(TOP_K, 10, "the headings name it");
     ui.label(RichText::new(name).color(cx.theme.strong));
-    for text in cells(scores) {
+    for text in scores.in_words() {
         ui.label(RichText::new(text).color(cx.theme.text));
     }
     ui.end_row();
 }
 
-fn cells(scores: &Scores) -> [String; 6] {
-    [
-        with_interval(&scores.similarity, 3),
-        format!("{:.3}", scores.given_similarity.value),
-        format!("{:.3}", scores.mean_similarity.value),
-        with_interval(&scores.rank, 1),
-        format!("{:.0} %", 100.0 * scores.top_k.value),
-        scores.diversity.as_ref().map_or("-".to_owned(), |d| with_interval(d, 3)),
-    ]
-}
-
-/// "0.712 (0.680 to 0.741)".
-fn with_interval(estimate: &Estimate, digits: usize) -> String {
-    let Estimate { value, low, high } = estimate;
-    format!("{value:.digits$} ({low:.digits$} to {high:.digits$})")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluation::Estimate;
 
     #[test]
     fn a_row_has_every_score_and_a_dash_for_one_picture_per_caption() {
@@ -164,7 +147,7 @@ mod tests {
         };
         let expected =
             ["0.400 (0.200 to 0.800)", "0.500", "0.600", "3.0 (1.5 to 6.0)", "25 %", "-"];
-        assert_eq!(cells(&scores), expected);
-        assert_eq!(cells(&scores).len() + 1, HEADINGS.len());
+        assert_eq!(scores.in_words(), expected);
+        assert_eq!(scores.in_words().len() + 1, HEADINGS.len());
     }
 }
